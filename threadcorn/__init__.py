@@ -1,0 +1,7 @@
+"""A threaded pre-fork WSGI server."""
+
+from __future__ import annotations
+
+__all__ = ["__version__"]
+
+__version__ = "0.1.0"
