@@ -1,4 +1,4 @@
-"""A threaded pre-fork WSGI server."""
+"""threadcorn: a WSGI server with sharded workers and threads that take turns to lead."""
 
 from __future__ import annotations
 

@@ -1,0 +1,88 @@
+"""The exception tree and the exit codes: who is at fault, and how the process ends.
+
+Four children, one per culprit: the person who configures (`ConfigError`), the peer on the wire
+(`ProtocolViolation`), the application or the machine it boots on (`BootError`), and ourselves
+(`InternalError`). Workers and arbiter end with the same `ExitCode`, so that the arbiter can tell a
+bad application from a bad day.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import IntEnum
+
+__all__ = [
+    "BootError",
+    "ConfigError",
+    "ExitCode",
+    "InternalError",
+    "ProtocolViolation",
+    "ThreadcornError",
+]
+
+
+class ExitCode(IntEnum):
+    """How a process of ours ends. Members are documented in docs/settings.md by their sentences below."""
+
+    OK = 0
+    INTERNAL = 1
+    USAGE = 2
+    BOOT_FAILED = 3
+    APP_NOT_LOADABLE = 4
+    TOO_MANY_DEATHS = 5
+
+    @property
+    def sentence(self) -> str:
+        return _SENTENCES[self]
+
+
+_SENTENCES = {
+    ExitCode.OK: "done: stopped as asked, or the check passed",
+    ExitCode.INTERNAL: "a fault of threadcorn itself; please report it",
+    ExitCode.USAGE: "a mistake on the command line, in the environment or in the config file",
+    ExitCode.BOOT_FAILED: "the server could not start: address, permission, user, or the application raised",
+    ExitCode.APP_NOT_LOADABLE: "the application was not found: module, attribute, call, or not callable",
+    ExitCode.TOO_MANY_DEATHS: "workers died too often in too short a time",
+}
+
+
+class ThreadcornError(Exception):
+    """The root of everything that threadcorn raises on purpose."""
+
+    exit_code: int = ExitCode.INTERNAL
+
+
+class ConfigError(ThreadcornError):
+    """The configuration is wrong. Carries every problem found, not only the first one."""
+
+    exit_code = ExitCode.USAGE
+
+    def __init__(self, problems: Iterable[str] | str) -> None:
+        self.problems: list[str] = [problems] if isinstance(problems, str) else list(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class ProtocolViolation(ThreadcornError):
+    """The peer sent what may not be served. `status` is the answer it should get."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        self.status = status
+        self.reason = reason
+        super().__init__(f"{status}: {reason}")
+
+
+class BootError(ThreadcornError):
+    """The application or the machine does not allow a start. `hint` says what to try."""
+
+    def __init__(self, message: str, hint: str = "", exit_code: int = ExitCode.BOOT_FAILED) -> None:
+        self.message = message
+        self.hint = hint
+        self.exit_code = exit_code
+        super().__init__(f"{message}\n{hint}" if hint else message)
+
+
+class InternalError(ThreadcornError):
+    """A promise of our own is broken: an illegal event, an impossible state."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(f"{message} (this is a fault of threadcorn; please report it)")

@@ -1,0 +1,239 @@
+"""The settings table. A setting is one row here and nothing anywhere else.
+
+The field's name is the config file's key and, where gunicorn has the setting, gunicorn's name. Seconds
+are floats, sizes are whole bytes. A class that needs a value takes it in its constructor; nobody looks
+settings up.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from threadcorn.settings import values
+from threadcorn.settings.rows import Reload, Row, Section, row
+
+__all__ = ["ALIASES", "ROWS", "Auto", "Hook", "Settings"]
+
+Auto = Literal["auto"]
+Hook = Callable[..., Any] | None
+
+_LIVE, _WORKERS, _RESTART = Reload.LIVE, Reload.WORKERS, Reload.RESTART
+S = Section
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+
+# Below this a time limit would cut off healthy clients by mere scheduling.
+_SHORTEST = 0.01
+
+# gunicorn's default, atom for atom: log pipelines are written against it.
+ACCESS_LOG_FORMAT = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"'
+
+
+def _any_host(port: object) -> str:
+    """$PORT of the platforms: whoever sets it wants to be reached from outside."""
+    return f"0.0.0.0:{values.integer(port)}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Every setting with its value. Frozen: a reload builds another one and compares."""
+
+    # ---- Config file ---------------------------------------------------------------------------------
+    config: str | None = row(None, S.CONFIG, _RESTART, "Python file with settings: PATH, file:PATH or "
+        "python:MODULE. Without it ./threadcorn.conf.py is read if it is there, else ./gunicorn.conf.py.",
+        "-c", "--config", metavar="FILE")
+    wsgi_app: str | None = row(None, S.CONFIG, _WORKERS, "The application, as MODULE:APP, where the command "
+        "line does not name it. APP may be a call with literal arguments: module:create_app('x').",
+        metavar="MODULE:APP")
+    check_config: bool = row(False, S.CONFIG, _LIVE, "Check the configuration, load the application and exit.",
+        "--check-config")
+    print_config: bool = row(False, S.CONFIG, _LIVE, "Print every setting with its value and its origin; "
+        "then go on as --check-config.", "--print-config")
+
+    # ---- Server socket -------------------------------------------------------------------------------
+    bind: tuple[str, ...] = row(("127.0.0.1:8000",), S.SOCKET, _RESTART, "Address to listen on: HOST:PORT, "
+        ":PORT, [IPV6]:PORT, unix:PATH or fd://N. May be given several times. $PORT alone means "
+        "0.0.0.0:$PORT.", "-b", "--bind", metavar="ADDRESS", env=(("PORT", _any_host),),
+        parse=values.bind_addresses)
+    backlog: int = row(2048, S.SOCKET, _RESTART, "How many connections may wait to be accepted, for each "
+        "worker and address.", "--backlog", unit="connections", ge=1, le=65535)
+    shard: bool = row(True, S.SOCKET, _RESTART, "Give every worker its own listening socket (SO_REUSEPORT). "
+        "Without it the workers share one.", "--shard", "--reuse-port", aliases=("reuse_port",))
+    ready_fd: int | None = row(None, S.SOCKET, _RESTART, "An inherited descriptor that gets one line with "
+        "the bound addresses when the first generation is ready.", "--ready-fd", ge=0, hidden=True,
+        parse=values.optional(values.integer))
+
+    # ---- Worker processes ----------------------------------------------------------------------------
+    workers: int | Auto = row(1, S.WORKERS, _LIVE, "Number of worker processes. 'auto': one for every CPU "
+        "that affinity mask and cgroup quota leave us.", "-w", "--workers", ge=1, le=4096,
+        env=(("WEB_CONCURRENCY", values.integer_or_auto),))
+    max_workers: int = row(0, S.WORKERS, _RESTART, "How many workers there may ever be (TTIN, reload): that "
+        "many sets of sockets are made ahead. 0: twice the workers, at least 16.", "--max-workers",
+        ge=0, le=8192)
+    threads: int | Auto = row("auto", S.WORKERS, _WORKERS, "Threads of each worker that run the application. "
+        "'auto': between threads-min and threads-max.", "--threads", ge=1, le=4096)
+    threads_min: int = row(2, S.WORKERS, _WORKERS, "Least number of threads when threads is auto.",
+        "--threads-min", ge=1, le=4096)
+    threads_max: int = row(32, S.WORKERS, _WORKERS, "Greatest number of threads when threads is auto.",
+        "--threads-max", ge=1, le=4096)
+    worker_connections: int = row(10000, S.WORKERS, _WORKERS, "Open connections of each worker, idle ones "
+        "counted.", "--worker-connections", unit="connections", ge=1)
+    max_requests: int = row(0, S.WORKERS, _WORKERS, "Replace a worker after so many requests. 0: never.",
+        "--max-requests", unit="requests", ge=0)
+    max_requests_jitter: int = row(0, S.WORKERS, _WORKERS, "Up to so many requests more, at random, so that "
+        "workers are not all replaced at once.", "--max-requests-jitter", unit="requests", ge=0)
+    reload_surge: int = row(1, S.WORKERS, _LIVE, "How many extra workers may live while a new generation "
+        "takes over.", "--reload-surge", ge=1)
+
+    # ---- Time limits ---------------------------------------------------------------------------------
+    timeout: float = row(30.0, S.TIMEOUTS, _LIVE, "Kill a worker whose heartbeat is silent for so long. "
+        "It is no limit on a request. 0: never.", "-t", "--timeout", unit="seconds", ge=0)
+    graceful_timeout: float = row(30.0, S.TIMEOUTS, _WORKERS, "Time that running requests get to finish "
+        "when a worker stops.", "--graceful-timeout", unit="seconds", ge=0)
+    boot_timeout: float = row(60.0, S.TIMEOUTS, _LIVE, "Time that a worker gets to load the application.",
+        "--boot-timeout", unit="seconds", ge=_SHORTEST)
+    keepalive: float = row(75.0, S.TIMEOUTS, _WORKERS, "How long an idle connection is kept for the next "
+        "request. Keep it above the idle time of the proxy in front. 0: close after every response.",
+        "--keep-alive", unit="seconds", ge=0)
+    header_timeout: float = row(20.0, S.TIMEOUTS, _WORKERS, "Time for the whole head of a request, from its "
+        "first byte.", "--header-timeout", unit="seconds", ge=_SHORTEST)
+    body_timeout: float = row(30.0, S.TIMEOUTS, _WORKERS, "Time for a request body beyond what "
+        "body-min-rate allows.", "--body-timeout", unit="seconds", ge=_SHORTEST)
+    write_timeout: float = row(30.0, S.TIMEOUTS, _WORKERS, "Time for a response to leave beyond what "
+        "write-min-rate allows.", "--write-timeout", unit="seconds", ge=_SHORTEST)
+    linger_timeout: float = row(2.0, S.TIMEOUTS, _WORKERS, "How long a closing connection waits for the "
+        "client's end, so that the last response is not lost to a reset.", "--linger-timeout",
+        unit="seconds", ge=0)
+    handshake_timeout: float = row(10.0, S.TIMEOUTS, _WORKERS, "Time for a TLS handshake.",
+        "--handshake-timeout", unit="seconds", ge=_SHORTEST)
+    request_timeout: float = row(0.0, S.TIMEOUTS, _WORKERS, "Time that the application may take for one "
+        "request. 0: no limit.", "--request-timeout", unit="seconds", ge=0)
+    body_min_rate: int = row(500, S.TIMEOUTS, _WORKERS, "A request body that arrives slower than this is cut "
+        "off. 0: no least rate.", "--body-min-rate", unit="bytes/second", ge=0)
+    write_min_rate: int = row(500, S.TIMEOUTS, _WORKERS, "A client that takes a response slower than this is "
+        "cut off. 0: no least rate.", "--write-min-rate", unit="bytes/second", ge=0)
+    lame_duck: float = row(0.0, S.TIMEOUTS, _LIVE, "After TERM go on serving for so long while readiness "
+        "probes already fail, so that balancers look elsewhere first.", "--lame-duck", unit="seconds", ge=0)
+    orphan_timeout: float = row(0.0, S.TIMEOUTS, _WORKERS, "How long a worker whose arbiter is gone goes on "
+        "serving before it drains.", "--orphan-timeout", unit="seconds", ge=0)
+
+    # ---- Bodies and responses ------------------------------------------------------------------------
+    max_body_size: int = row(GIB, S.BODIES, _WORKERS, "Greatest request body; a longer one gets 413. 0: no "
+        "limit.", "--max-body-size", unit="bytes", ge=0)
+    body_memory: int = row(256 * KIB, S.BODIES, _WORKERS, "A request body up to this stays in memory, the "
+        "rest goes to a file in spool-dir.", "--body-memory", unit="bytes", ge=0)
+    stream_body: bool = row(False, S.BODIES, _WORKERS, "Hand the body to the application while it arrives. A "
+        "slow client then holds a thread.", "--stream-body")
+    spool_dir: str | None = row(None, S.BODIES, _WORKERS, "Directory for the temporary files of large bodies "
+        "and responses. Default: the system's.", "--spool-dir", metavar="DIR")
+    response_memory: int = row(MIB, S.BODIES, _WORKERS, "How much of a response may wait in memory for a slow "
+        "client.", "--response-memory", unit="bytes", ge=0)
+    response_spool: int = row(GIB, S.BODIES, _WORKERS, "How much more of it may wait in a file in spool-dir.",
+        "--response-spool", unit="bytes", ge=0)
+    drain_limit: int = row(64 * KIB, S.BODIES, _WORKERS, "How much of a body that the application did not "
+        "read is dropped to keep the connection; above it the connection is closed.", "--drain-limit",
+        unit="bytes", ge=0)
+    sendfile: bool = row(True, S.BODIES, _WORKERS, "Send files with sendfile(2).", "--sendfile",
+        env=(("SENDFILE", values.boolean),))
+
+    # ---- Security ------------------------------------------------------------------------------------
+    limit_request_line: int = row(8190, S.SECURITY, _WORKERS, "Greatest request line; a longer one gets 414. "
+        "0: only limit-request-head counts.", "--limit-request-line", unit="bytes", ge=0)
+    limit_request_fields: int = row(100, S.SECURITY, _WORKERS, "Greatest number of header fields; more get "
+        "431. 0: only limit-request-head counts.", "--limit-request-fields", ge=0, le=32768)
+    limit_request_field_size: int = row(8190, S.SECURITY, _WORKERS, "Greatest header field, name and value; a "
+        "longer one gets 431. 0: only limit-request-head counts.", "--limit-request-field-size",
+        "--limit-request-field_size", unit="bytes", ge=0)
+    limit_request_head: int = row(64 * KIB, S.SECURITY, _WORKERS, "Greatest head of a request, all lines "
+        "together; a longer one gets 431.", "--limit-request-head", unit="bytes", ge=64, le=16 * MIB)
+    header_map: str = row("drop", S.SECURITY, _WORKERS, "Header names with an underscore, which WSGI cannot "
+        "tell from a dash: drop the field, refuse the request, or be dangerous and let both in.",
+        "--header-map", choices=("drop", "refuse", "dangerous"))
+
+    # ---- Server mechanics ----------------------------------------------------------------------------
+    preload_app: bool = row(False, S.MECHANICS, _RESTART, "Load the application in the arbiter, before the "
+        "workers are forked: less memory, but a reload cannot replace the code.", "--preload")
+    chdir: str | None = row(None, S.MECHANICS, _WORKERS, "Directory to change to before the application is "
+        "loaded.", "--chdir", metavar="DIR")
+    pythonpath: str | None = row(None, S.MECHANICS, _WORKERS, "Directories to put in front of Python's path, "
+        "with commas between them.", "--pythonpath", metavar="DIRS")
+    raw_env: tuple[str, ...] = row((), S.MECHANICS, _WORKERS, "Environment variable for the application, "
+        "NAME=VALUE. May be given several times.", "-e", "--env", metavar="NAME=VALUE", secret=True,
+        parse=values.assignments)
+    pidfile: str | None = row(None, S.MECHANICS, _RESTART, "File for the arbiter's process id.",
+        "-p", "--pid", metavar="FILE")
+    daemon: bool = row(False, S.MECHANICS, _RESTART, "Go to the background.", "-D", "--daemon")
+    user: int | None = row(None, S.MECHANICS, _RESTART, "Run the workers as this user (name or number).",
+        "-u", "--user", metavar="USER", ge=0, parse=values.user)
+    group: int | None = row(None, S.MECHANICS, _RESTART, "Run the workers as this group (name or number).",
+        "-g", "--group", metavar="GROUP", ge=0, parse=values.group)
+    initgroups: bool = row(False, S.MECHANICS, _RESTART, "Give the workers all groups of their user.",
+        "--initgroups")
+    umask: int = row(0, S.MECHANICS, _RESTART, "Mode mask for files and unix sockets that the server makes.",
+        "-m", "--umask", metavar="MODE", ge=0, le=0o777, parse=values.mode)
+
+    # ---- Logging -------------------------------------------------------------------------------------
+    accesslog: str | None = row(None, S.LOGGING, _WORKERS, "File for the access log; - is standard output. "
+        "Default: none.", "--access-logfile", metavar="FILE")
+    access_log_format: str = row(ACCESS_LOG_FORMAT, S.LOGGING, _WORKERS, "Format of a line of the access log, "
+        "with gunicorn's atoms.", "--access-logformat", metavar="FORMAT")
+    errorlog: str = row("-", S.LOGGING, _WORKERS, "File for the error log; - is standard error.",
+        "--error-logfile", "--log-file", metavar="FILE")
+    loglevel: str = row("info", S.LOGGING, _WORKERS, "Least level of what the error log shows.", "--log-level",
+        choices=("debug", "info", "warning", "error", "critical"), parse=lambda value: values.text(value).lower())
+    capture_output: bool = row(False, S.LOGGING, _RESTART, "Send what the application prints to the error "
+        "log's file.", "--capture-output")
+    logger_class: Any = row(None, S.LOGGING, _RESTART, "A logger class of your own, or its dotted name.",
+        "--logger-class", metavar="CLASS")
+    logconfig: str | None = row(None, S.LOGGING, _RESTART, "A file for logging.config.fileConfig.",
+        "--log-config", metavar="FILE")
+    logconfig_dict: Mapping[str, Any] = row({}, S.LOGGING, _RESTART, "A dict for logging.config.dictConfig.")
+    logconfig_json: str | None = row(None, S.LOGGING, _RESTART, "A JSON file for logging.config.dictConfig.",
+        "--log-config-json", metavar="FILE")
+
+    # ---- Process naming ------------------------------------------------------------------------------
+    proc_name: str | None = row(None, S.NAMING, _WORKERS, "Name in the process titles. Default: the "
+        "application's.", "-n", "--name", metavar="NAME")
+
+    # ---- Server hooks --------------------------------------------------------------------------------
+    on_starting: Hook = row(None, S.HOOKS, _LIVE, "on_starting(server): in the arbiter, before anything is "
+        "opened.", arity=1)
+    on_reload: Hook = row(None, S.HOOKS, _LIVE, "on_reload(server): in the arbiter, when a reload begins.",
+        arity=1)
+    when_ready: Hook = row(None, S.HOOKS, _LIVE, "when_ready(server): in the arbiter, when its sockets are "
+        "open.", arity=1)
+    pre_fork: Hook = row(None, S.HOOKS, _LIVE, "pre_fork(server, worker): in the arbiter, before each fork.",
+        arity=2)
+    post_fork: Hook = row(None, S.HOOKS, _WORKERS, "post_fork(server, worker): in the worker, after the fork "
+        "and before the application is loaded.", arity=2)
+    post_worker_init: Hook = row(None, S.HOOKS, _WORKERS, "post_worker_init(worker): in the worker, when the "
+        "application is loaded.", arity=1)
+    worker_int: Hook = row(None, S.HOOKS, _WORKERS, "worker_int(worker): in the worker, on INT or QUIT.",
+        arity=1)
+    worker_abort: Hook = row(None, S.HOOKS, _WORKERS, "worker_abort(worker): in the worker, on ABRT (its "
+        "heartbeat was silent).", arity=1)
+    pre_exec: Hook = row(None, S.HOOKS, _LIVE, "pre_exec(server): before the successor arbiter is executed.",
+        arity=1)
+    pre_request: Hook = row(None, S.HOOKS, _WORKERS, "pre_request(worker, req): before each request.", arity=2)
+    post_request: Hook = row(None, S.HOOKS, _WORKERS, "post_request(worker, req, environ, resp): after each "
+        "request.", arity=4)
+    child_exit: Hook = row(None, S.HOOKS, _LIVE, "child_exit(server, worker): in the arbiter, after a worker "
+        "was reaped.", arity=2)
+    worker_exit: Hook = row(None, S.HOOKS, _WORKERS, "worker_exit(server, worker): in the worker, before it "
+        "exits.", arity=2)
+    nworkers_changed: Hook = row(None, S.HOOKS, _LIVE, "nworkers_changed(server, new, old): in the arbiter, "
+        "when the number of workers is set.", arity=3)
+    on_exit: Hook = row(None, S.HOOKS, _LIVE, "on_exit(server): in the arbiter, last of all.", arity=1)
+
+
+def _completed(field: dataclasses.Field[Any]) -> Row:
+    spec: Row = field.metadata["row"]
+    made = field.default_factory
+    default = field.default if made is dataclasses.MISSING else made()
+    return dataclasses.replace(spec, name=field.name, type=str(field.type), default=default)
+
+
+ROWS: Mapping[str, Row] = {field.name: _completed(field) for field in dataclasses.fields(Settings)}
+ALIASES: Mapping[str, str] = {alias: spec.name for spec in ROWS.values() for alias in spec.aliases}
