@@ -1,0 +1,176 @@
+"""The signal table, and the one way signals are received.
+
+A handler does nothing (law 7): the interpreter's C handler writes the signal's number as one byte into a
+socket pair, the byte wakes whoever polls it, and the loop decides. Equal signals that are pending at the
+same time may merge into one byte, so every meaning here is idempotent or, like CHLD, answered by a loop.
+
+This is the only module that imports `signal`. Others use `Sig` and the functions below.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum, unique
+from types import FrameType
+
+Sig = signal.Signals
+
+
+@unique
+class Order(Enum):
+    """What a signal asks of the process that gets it."""
+
+    STOP_GRACEFUL = "stop, letting running requests finish"
+    STOP_QUICK = "stop at once"
+    RELOAD = "reload"
+    MORE_WORKERS = "one worker more"
+    FEWER_WORKERS = "one worker less"
+    REOPEN_LOGS = "reopen logs"
+    UPGRADE = "upgrade"
+    RETIRE_WORKERS = "drain the workers, but stay"
+    REAP = "reap"
+    ABORT = "dump all stacks and die"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One signal: what it means to the arbiter and to a worker. None: the worker ignores it."""
+
+    number: Sig
+    arbiter: Order | None
+    worker: Order | None
+    manual: str
+
+
+TABLE: dict[Sig, Row] = {
+    row.number: row
+    for row in (
+        Row(
+            Sig.SIGTERM,
+            Order.STOP_GRACEFUL,
+            Order.STOP_GRACEFUL,
+            "Stop: no new connections, running requests get `graceful_timeout` to finish.",
+        ),
+        Row(Sig.SIGINT, Order.STOP_QUICK, Order.STOP_QUICK, "Stop at once. A second one kills what is left."),
+        Row(Sig.SIGQUIT, Order.STOP_QUICK, Order.STOP_QUICK, "The same as INT."),
+        Row(
+            Sig.SIGHUP,
+            Order.RELOAD,
+            None,
+            "Read the configuration and the code again. A new generation of workers takes over slot by slot; "
+            "if it does not boot, the old one serves on.",
+        ),
+        Row(Sig.SIGTTIN, Order.MORE_WORKERS, None, "One worker more."),
+        Row(Sig.SIGTTOU, Order.FEWER_WORKERS, None, "One worker less, but never less than one."),
+        Row(Sig.SIGUSR1, Order.REOPEN_LOGS, Order.REOPEN_LOGS, "Open the log files again, after a rotation."),
+        Row(
+            Sig.SIGUSR2,
+            Order.UPGRADE,
+            None,
+            "Start a new arbiter from the program on disk and hand over to it.",
+        ),
+        Row(
+            Sig.SIGWINCH, Order.RETIRE_WORKERS, None, "As a daemon: drain all workers, but keep the sockets."
+        ),
+        Row(Sig.SIGCHLD, Order.REAP, None, "A child has ended."),
+        Row(Sig.SIGABRT, None, Order.ABORT, "Sent by the arbiter to a worker whose heartbeat has stopped."),
+    )
+}
+
+ARBITER_SIGNALS: tuple[Sig, ...] = tuple(row.number for row in TABLE.values() if row.arbiter is not None)
+WORKER_SIGNALS: tuple[Sig, ...] = tuple(
+    row.number for row in TABLE.values() if row.worker is not None and row.worker is not Order.ABORT
+)
+# `pkill -HUP threadcorn` reaches the workers too and must not kill them. CHLD is not here: an application
+# that starts subprocesses needs the default.
+WORKER_IGNORED: tuple[Sig, ...] = tuple(
+    row.number for row in TABLE.values() if row.worker is None and row.number is not Sig.SIGCHLD
+)
+
+
+def _handler(number: int, frame: FrameType | None) -> None:
+    """Nothing: the byte in the wake-up descriptor is the event."""
+
+
+class SignalReader:
+    """Receives `numbers` as bytes on a descriptor. Main thread only; one at a time in a process."""
+
+    def __init__(self, numbers: Iterable[int]) -> None:
+        self._numbers = tuple(Sig(number) for number in numbers)
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+        # A full pair means that thousands of bytes wait unread: dropping more loses nothing, see above,
+        # and a warning printed from a handler helps nobody.
+        self._old_wakeup = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        self._old = {number: signal.signal(number, _handler) for number in self._numbers}
+        for number in self._numbers:
+            signal.siginterrupt(number, False)
+        # Whoever started us may have blocked them (a mask survives exec).
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self._numbers)
+
+    def fileno(self) -> int:
+        return self._reader.fileno()
+
+    def read(self) -> list[int]:
+        """The numbers that came, oldest first; empty if none did. Never waits."""
+        numbers: list[int] = []
+        while True:
+            try:
+                data = self._reader.recv(4096)
+            except BlockingIOError:
+                return numbers
+            numbers.extend(data)
+            if len(data) < 4096:
+                return numbers
+
+    def close(self) -> None:
+        """Put back what was there before (embedding and tests live on after the arbiter)."""
+        for number, old in self._old.items():
+            signal.signal(number, signal.SIG_DFL if old is None else old)
+        self._old = {}
+        signal.set_wakeup_fd(self._old_wakeup)
+        self._reader.close()
+        self._writer.close()
+
+    def forget(self) -> None:
+        """In a forked child: close the inherited pair without touching what it means to the parent.
+
+        A child that kept it would write its own signals into its parent's loop.
+        """
+        self._old = {}
+        self._reader.close()
+        self._writer.close()
+
+
+def block_all() -> set[signal.Signals | int]:
+    """Hold all signals back, and return the mask to give to `restore`. Used around fork."""
+    return set(signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals()))
+
+
+def restore(mask: Iterable[int]) -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def become_child() -> None:
+    """In a forked child, signals still blocked: make every inherited disposition harmless, then unblock.
+
+    Until the worker installs its own reader, a signal to stop ends it by default action, and the others are
+    ignored, so that an early HUP or USR1 to the whole process group does not kill a booting worker.
+    """
+    signal.set_wakeup_fd(-1)
+    for row in TABLE.values():
+        ignored = row.number in WORKER_IGNORED or row.worker is Order.REOPEN_LOGS
+        signal.signal(row.number, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def name_of(number: int) -> str:
+    """SIGTERM for 15; "signal 63" for what has no name."""
+    try:
+        return Sig(number).name
+    except ValueError:
+        return f"signal {number}"
