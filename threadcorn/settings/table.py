@@ -1,3 +1,4 @@
+# ruff: noqa: RUF009 -- row() is dataclasses.field() with our columns; the rule cannot know that
 """The settings table. A setting is one row here and nothing anywhere else.
 
 The field's name is the config file's key and, where gunicorn has the setting, gunicorn's name. Seconds
@@ -36,6 +37,9 @@ def _any_host(port: object) -> str:
     return f"0.0.0.0:{values.integer(port)}"
 
 
+# A row stays a row: name, type, default, section, reload class, help, flags, then named columns. The
+# formatter would write one argument per line and make 700 lines of it that nobody can compare.
+# fmt: off
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Every setting with its value. Frozen: a reload builds another one and compares."""
@@ -47,7 +51,7 @@ class Settings:
     wsgi_app: str | None = row(None, S.CONFIG, _WORKERS, "The application, as MODULE:APP, where the command "
         "line does not name it. APP may be a call with literal arguments: module:create_app('x').",
         metavar="MODULE:APP")
-    check_config: bool = row(False, S.CONFIG, _LIVE, "Check the configuration, load the application and exit.",
+    check_config: bool = row(False, S.CONFIG, _LIVE, "Check the configuration, load the application, exit.",
         "--check-config")
     print_config: bool = row(False, S.CONFIG, _LIVE, "Print every setting with its value and its origin; "
         "then go on as --check-config.", "--print-config")
@@ -128,8 +132,8 @@ class Settings:
         "slow client then holds a thread.", "--stream-body")
     spool_dir: str | None = row(None, S.BODIES, _WORKERS, "Directory for the temporary files of large bodies "
         "and responses. Default: the system's.", "--spool-dir", metavar="DIR")
-    response_memory: int = row(MIB, S.BODIES, _WORKERS, "How much of a response may wait in memory for a slow "
-        "client.", "--response-memory", unit="bytes", ge=0)
+    response_memory: int = row(MIB, S.BODIES, _WORKERS, "How much of a response may wait in memory for a "
+        "slow client.", "--response-memory", unit="bytes", ge=0)
     response_spool: int = row(GIB, S.BODIES, _WORKERS, "How much more of it may wait in a file in spool-dir.",
         "--response-spool", unit="bytes", ge=0)
     drain_limit: int = row(64 * KIB, S.BODIES, _WORKERS, "How much of a body that the application did not "
@@ -143,8 +147,8 @@ class Settings:
         "0: only limit-request-head counts.", "--limit-request-line", unit="bytes", ge=0)
     limit_request_fields: int = row(100, S.SECURITY, _WORKERS, "Greatest number of header fields; more get "
         "431. 0: only limit-request-head counts.", "--limit-request-fields", ge=0, le=32768)
-    limit_request_field_size: int = row(8190, S.SECURITY, _WORKERS, "Greatest header field, name and value; a "
-        "longer one gets 431. 0: only limit-request-head counts.", "--limit-request-field-size",
+    limit_request_field_size: int = row(8190, S.SECURITY, _WORKERS, "Greatest header field, name and value; "
+        "a longer one gets 431. 0: only limit-request-head counts.", "--limit-request-field-size",
         "--limit-request-field_size", unit="bytes", ge=0)
     limit_request_head: int = row(64 * KIB, S.SECURITY, _WORKERS, "Greatest head of a request, all lines "
         "together; a longer one gets 431.", "--limit-request-head", unit="bytes", ge=64, le=16 * MIB)
@@ -177,12 +181,12 @@ class Settings:
     # ---- Logging -------------------------------------------------------------------------------------
     accesslog: str | None = row(None, S.LOGGING, _WORKERS, "File for the access log; - is standard output. "
         "Default: none.", "--access-logfile", metavar="FILE")
-    access_log_format: str = row(ACCESS_LOG_FORMAT, S.LOGGING, _WORKERS, "Format of a line of the access log, "
-        "with gunicorn's atoms.", "--access-logformat", metavar="FORMAT")
+    access_log_format: str = row(ACCESS_LOG_FORMAT, S.LOGGING, _WORKERS, "Format of a line of the access "
+        "log, with gunicorn's atoms.", "--access-logformat", metavar="FORMAT")
     errorlog: str = row("-", S.LOGGING, _WORKERS, "File for the error log; - is standard error.",
         "--error-logfile", "--log-file", metavar="FILE")
-    loglevel: str = row("info", S.LOGGING, _WORKERS, "Least level of what the error log shows.", "--log-level",
-        choices=("debug", "info", "warning", "error", "critical"), parse=lambda value: values.text(value).lower())
+    loglevel: str = row("info", S.LOGGING, _WORKERS, "Least level of what the error log shows.",
+        "--log-level", choices=("debug", "info", "warning", "error", "critical"), parse=values.word)
     capture_output: bool = row(False, S.LOGGING, _RESTART, "Send what the application prints to the error "
         "log's file.", "--capture-output")
     logger_class: Any = row(None, S.LOGGING, _RESTART, "A logger class of your own, or its dotted name.",
@@ -216,7 +220,8 @@ class Settings:
         "heartbeat was silent).", arity=1)
     pre_exec: Hook = row(None, S.HOOKS, _LIVE, "pre_exec(server): before the successor arbiter is executed.",
         arity=1)
-    pre_request: Hook = row(None, S.HOOKS, _WORKERS, "pre_request(worker, req): before each request.", arity=2)
+    pre_request: Hook = row(None, S.HOOKS, _WORKERS, "pre_request(worker, req): before each request.",
+        arity=2)
     post_request: Hook = row(None, S.HOOKS, _WORKERS, "post_request(worker, req, environ, resp): after each "
         "request.", arity=4)
     child_exit: Hook = row(None, S.HOOKS, _LIVE, "child_exit(server, worker): in the arbiter, after a worker "
@@ -226,6 +231,7 @@ class Settings:
     nworkers_changed: Hook = row(None, S.HOOKS, _LIVE, "nworkers_changed(server, new, old): in the arbiter, "
         "when the number of workers is set.", arity=3)
     on_exit: Hook = row(None, S.HOOKS, _LIVE, "on_exit(server): in the arbiter, last of all.", arity=1)
+# fmt: on
 
 
 def _completed(field: dataclasses.Field[Any]) -> Row:

@@ -1,3 +1,4 @@
+# ruff: noqa: TRY004 -- a wrong type is a wrong value here: one exception for whoever reports it
 """From what a person writes to a value of a row's type.
 
 A value comes as text (command line, environment) or as a Python object (config file, embedding); the
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,7 +24,8 @@ _NUMBER = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+) ?([a-zA-Z]*)")
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 
 _SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_BYTES = {"": 1, "b": 1, "k": 1 << 10, "kb": 1 << 10, "m": 1 << 20, "mb": 1 << 20, "g": 1 << 30, "gb": 1 << 30}
+_BYTES = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_BYTES.update({f"{letter}b": _BYTES[letter] for letter in "kmg"})
 
 _TRUE = frozenset({"1", "true", "yes", "y", "on"})
 _FALSE = frozenset({"0", "false", "no", "n", "off"})
@@ -54,7 +57,7 @@ def _check_bounds(row: Row, number: float) -> None:
 def seconds(value: Any) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         # NaN compares false with every bound, and infinity breaks poll(): neither is a time.
-        if value != value or value in (float("inf"), float("-inf")):
+        if not math.isfinite(value):
             raise ValueError(f"expected a finite number of seconds, got {value!r}")
         return float(value)
     if isinstance(value, str):
@@ -122,6 +125,10 @@ def text(value: Any) -> str:
     if path is not None and isinstance(fspath := path(value), str):
         return fspath
     raise ValueError(f"expected text, got {value!r}")
+
+
+def word(value: Any) -> str:
+    return text(value).lower()
 
 
 def optional_text(value: Any) -> str | None:
@@ -235,7 +242,8 @@ def hook(value: Any, arity: int) -> Callable[..., Any] | None:
         except TypeError:
             continue
         return value if count == arity else _first_arguments(value, count)
-    raise ValueError(f"the function must take {arity} argument{'s'[:arity != 1]}, it is {_described(value)}{signature}")
+    noun = "argument" if arity == 1 else "arguments"
+    raise ValueError(f"the function must take {arity} {noun}, this is {_described(value)}{signature}")
 
 
 def _first_arguments(function: Callable[..., Any], count: int) -> Callable[..., Any]:
