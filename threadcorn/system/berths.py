@@ -1,0 +1,109 @@
+"""A berth is what a slot owns for life: its shard of every address, its bell, its inbox.
+
+The arbiter makes all berths before it forks anybody, so every worker of every generation inherits all of
+them, its own and its siblings'. A worker that is replaced leaves its berth as it is; the successor finds
+waiting connections, a bell that may be ringing, and an inbox with what was handed over.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Sequence
+
+from threadcorn.system.listeners import ShardGroup
+
+__all__ = ["Berth", "close_all", "open_berths"]
+
+# Room for a burst of connections that a draining sibling hands over before this worker gets to read them.
+# The kernel clamps it to its own limit.
+INBOX_BYTES = 1 << 20
+
+
+class Berth:
+    """One slot's place. `bell` is polled for reading; siblings `ring()` it, its owner `hush()`es it."""
+
+    __slots__ = ("_ringer", "bell", "inbox", "listeners", "slot")
+
+    def __init__(self, slot: int, listeners: list[socket.socket]) -> None:
+        self.slot = slot
+        self.listeners = listeners
+        self.bell, self._ringer = _open_bell()
+        self.inbox: tuple[socket.socket, socket.socket] = _open_inbox()
+
+    def ring(self) -> None:
+        """Wake whoever polls this bell. Never blocks; ringing twice is ringing once."""
+        try:
+            os.write(self._ringer, _ONE)
+        except BlockingIOError:
+            pass  # it is ringing as loud as it can
+
+    def hush(self) -> bool:
+        """Stop the bell; True if it rang. To be called before looking at the queues, never after: a ring in
+        between would be lost."""
+        try:
+            return bool(os.read(self.bell, 4096))
+        except BlockingIOError:
+            return False
+
+    def filenos(self) -> list[int]:
+        """Every descriptor of the berth except the listeners, which belong to their groups."""
+        return sorted({self.bell, self._ringer, self.inbox[0].fileno(), self.inbox[1].fileno()})
+
+    def close(self) -> None:
+        for fd in {self.bell, self._ringer} - {-1}:
+            os.close(fd)
+        self.bell = self._ringer = -1
+        for end in self.inbox:
+            end.close()
+
+    def __repr__(self) -> str:
+        return f"<Berth {self.slot} listeners={[s.fileno() for s in self.listeners]} bell={self.bell}>"
+
+
+def open_berths(groups: Sequence[ShardGroup], count: int) -> list[Berth]:
+    """`count` berths over these groups, in slot order. Whatever fails, nothing is left open."""
+    berths: list[Berth] = []
+    try:
+        for slot in range(count):
+            berths.append(Berth(slot, [group.shard(slot) for group in groups]))  # noqa: PERF401 - see below
+    except BaseException:
+        # A list comprehension would lose the berths that were made when a descriptor limit is hit.
+        close_all(berths)
+        raise
+    return berths
+
+
+def close_all(berths: Sequence[Berth]) -> None:
+    for berth in berths:
+        berth.close()
+
+
+_ONE = (1).to_bytes(8, sys.byteorder)
+
+
+def _open_bell() -> tuple[int, int]:
+    """Descriptors to read and to ring; one and the same where the system has eventfd."""
+    if hasattr(os, "eventfd"):
+        fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        return fd, fd
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    os.set_blocking(writer, False)
+    return reader, writer
+
+
+def _open_inbox() -> tuple[socket.socket, socket.socket]:
+    """(receive, send): one packet a connection, so that a reader never sees half of one."""
+    # macOS has no SEQPACKET. A datagram pair keeps packets whole too; what it lacks, the end of file when the
+    # other side closes, never happens here because everybody holds both ends.
+    kind = socket.SOCK_SEQPACKET if hasattr(socket, "SOCK_SEQPACKET") else socket.SOCK_DGRAM
+    try:
+        receive, send = socket.socketpair(socket.AF_UNIX, kind)
+    except OSError:
+        receive, send = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    for end in (receive, send):
+        end.setblocking(False)
+    send.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, INBOX_BYTES)
+    return receive, send

@@ -1,0 +1,467 @@
+"""Shards: the listeners of one address, made once, in slot order, and never closed while serving.
+
+Why never: closing one of several SO_REUSEPORT listeners resets what waits in its queue, and every handshake
+under way, and renumbers the others. So the arbiter makes all of them before it forks, keeps them all, and
+workers come and go without the kernel noticing.
+
+Three rungs, one code path, a group being a list of shards:
+
+    FILTER      a classic BPF program chooses the shard by weights (Linux)
+    REUSEPORT   the kernel's hash chooses; also what FILTER becomes when attaching fails one day
+    SHARED      a list of one: unix sockets, inherited sockets, --no-shard, other systems
+
+A group steps down at run time without touching a socket.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import logging
+import os
+import socket
+import struct
+import sys
+from collections.abc import Sequence
+from enum import IntEnum
+
+from threadcorn.errors import BootError
+from threadcorn.policy.steering import LONGEST, Program, only, random_by_weight, source_port_to
+from threadcorn.system import addresses, binding
+from threadcorn.system.addresses import Address, Kind
+from threadcorn.system.binding import FileMark, Resolved
+
+__all__ = ["SMALLEST_BACKLOG", "UNKNOWN", "Gate", "Rung", "ShardGroup", "close_groups", "depth", "drops",
+           "open_groups"]  # fmt: skip
+
+# What depth() says where the system does not tell (unix sockets, other systems).
+UNKNOWN = -1
+
+# The configured backlog is for the address, not for each shard: 64 shards of 2048 would hide 131,000 waiting
+# clients from everybody. Less than this a shard, and one burst overflows it while its siblings are empty.
+SMALLEST_BACKLOG = 64
+
+# Numbers of Linux that Python has no names for. They hold for asm-generic, which these machines use; sparc and
+# parisc count differently, so the filter is tried on machines of this list only.
+SO_ATTACH_FILTER = 26
+SO_ATTACH_REUSEPORT_CBPF = 51
+SO_DETACH_REUSEPORT_BPF = 68
+SO_MEMINFO = 55
+_GENERIC = ("x86_64", "i386", "i486", "i586", "i686", "aarch64", "arm", "riscv", "ppc64", "s390x", "loongarch")
+
+_LINUX = sys.platform == "linux"
+_TCP_INFO: int = getattr(socket, "TCP_INFO", 11)
+
+# Drops a pure SYN on a listener, lets the ACK of a handshake under way pass. Newer kernels want CAP_NET_ADMIN.
+_SYN_GATE: Program = (
+    (0x30, 0, 0, 13),  # LDB [13], the TCP flags
+    (0x54, 0, 0, 0x12),  # AND SYN|ACK
+    (0x15, 0, 1, 0x02),  # JEQ SYN
+    (0x06, 0, 0, 0),
+    (0x06, 0, 0, 0xFFFFFFFF),
+)
+
+
+class Rung(IntEnum):
+    """How the kernel chooses a shard, best first."""
+
+    FILTER = 1
+    REUSEPORT = 2
+    SHARED = 3
+
+
+class Gate(IntEnum):
+    """What keeps new connections out at the last stop."""
+
+    NONE = 0
+    TOMBSTONE = 1  # a full member takes every SYN and drops it: the client tries again, later elsewhere
+    SYN_FILTER = 2  # SYNs are dropped on the listener itself
+    UNLINKED = 3  # the socket file is gone
+    BACKLOG = 4  # the queue holds one: best effort
+
+
+def depth(sock: socket.socket) -> int:
+    """Connections that wait in this listener's accept queue, or UNKNOWN. Costs about a microsecond."""
+    if not _LINUX:
+        return UNKNOWN
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 32)
+    except OSError:
+        return UNKNOWN  # a unix socket, or a system that only looks like Linux
+    # tcpi_unacked: for a listener the number of children that wait.
+    return int.from_bytes(info[24:28], sys.byteorder)
+
+
+def drops(sock: socket.socket) -> int:
+    """SYNs and ACKs that this listener dropped because its queue was full, or UNKNOWN."""
+    if not _LINUX:
+        return UNKNOWN
+    try:
+        info = sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 36)
+    except OSError:
+        return UNKNOWN
+    return int.from_bytes(info[32:36], sys.byteorder) if len(info) >= 36 else UNKNOWN
+
+
+class ShardGroup:
+    """All shards of one address. Only the arbiter steers, gates and closes; workers accept and look."""
+
+    def __init__(
+        self,
+        address: Address,
+        shards: list[socket.socket],
+        rung: Rung,
+        *,
+        owned: bool = True,
+        mark: FileMark | None = None,
+        log: logging.Logger | None = None,
+    ) -> None:
+        self.address = address
+        # In listen() order, which is the index that programs return. Append-only while serving.
+        self.shards = shards
+        self.rung = rung
+        # False for sockets that somebody else holds too (fd://, systemd): shutdown() would stop it for them.
+        self.owned = owned
+        self.mark = mark
+        self.gated = Gate.NONE
+        self._log = log
+        self._program: Program = ()
+        self._tombstone: list[socket.socket] = []
+
+    def __repr__(self) -> str:
+        return f"<ShardGroup {self.address.bind_text} {self.rung.name} shards={len(self.shards)}>"
+
+    # -- making ----------------------------------------------------------------------------------------
+
+    @classmethod
+    def create(
+        cls,
+        address: Address,
+        count: int = 1,
+        *,
+        backlog: int = 2048,
+        live: int | None = None,
+        shard: bool = True,
+        umask: int | None = None,
+        owner: tuple[int, int] | None = None,
+        log: logging.Logger | None = None,
+    ) -> ShardGroup:
+        """Bind and listen. `count` slots may ever exist, `live` of them will have a worker now.
+
+        Raises BootError.
+        """
+        if address.kind is Kind.FD:
+            return cls.adopt([binding.adopt_fd(address.fd)], owned=False, backlog=backlog, log=log)
+        try:
+            if address.kind is Kind.UNIX:
+                sock, mark = binding.bind_unix(address, umask=umask, owner=owner)
+                _listen_or_close(sock, backlog)
+                return cls(address, [sock], Rung.SHARED, mark=mark, log=log)
+            at = binding.resolve(address)
+            first = binding.bind_tcp(at, joins=False)
+            # listen() before SO_REUSEPORT is set: of two servers that start in the same moment both may get past
+            # bind(), but listen() asks again, and only one of them passes.
+            live = max(1, count if live is None else live)
+            share = _share(backlog, live)
+            _listen_or_close(first, share)
+        except OSError as error:
+            raise binding.explain(error, address) from None
+        group = cls(addresses.of_socket(first), [first], Rung.SHARED, log=log)
+        if shard and count > 1:
+            group._grow(at, count, live, share)
+        if group.rung is Rung.SHARED:
+            first.listen(backlog)  # again, on a listening socket, only sets the backlog
+        return group
+
+    def _grow(self, at: Resolved, count: int, live: int, backlog: int) -> None:
+        """The other shards. On any refusal the group stays what it was: one shared listener."""
+        if not _LINUX:
+            # Elsewhere SO_REUSEPORT does not balance: the last socket bound gets everything.
+            return
+        rung = Rung.FILTER if _can_filter(at.family) else Rung.REUSEPORT
+        # Without a filter the hash would send connections to shards that nobody owns yet. So there are only as
+        # many as workers, and a slot beyond them shares the shard of another.
+        wanted = count if rung is Rung.FILTER else min(live, count)
+        more: list[socket.socket] = []
+        try:
+            self.shards[0].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            at = Resolved(at.family, self.shards[0].getsockname(), at.v6only)
+            for _ in range(wanted - 1):
+                # Bound and listening one after the other: the index is the order of the listen() calls.
+                sock = binding.bind_tcp(at, joins=True)
+                more.append(sock)
+                sock.listen(backlog)
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                for sock in (*more, *self.shards):
+                    sock.close()
+                raise binding.explain(error, self.address) from None
+            # A system that knows the name SO_REUSEPORT and not the thing.
+            for sock in more:
+                sock.close()
+            self._note("no shards at %s: %s; all workers share one listener", self.address, error)
+            return
+        self.shards += more
+        self.rung = rung if len(self.shards) > 1 else Rung.SHARED
+        if self.rung is Rung.FILTER:
+            # Until somebody steers, only shards that will have a worker soon.
+            self.steer([1] * live)
+
+    @classmethod
+    def adopt(
+        cls,
+        sockets: Sequence[socket.socket],
+        *,
+        owned: bool = True,
+        backlog: int = 2048,
+        mark: FileMark | None = None,
+        log: logging.Logger | None = None,
+    ) -> ShardGroup:
+        """A group from sockets that exist, in index order: of our predecessor, of systemd, of a test.
+
+        They are never bound again. Raises BootError when they are not one group.
+        """
+        first = addresses.of_socket(sockets[0])
+        for sock in sockets:
+            sock.setblocking(False)
+            os.set_inheritable(sock.fileno(), False)
+            if addresses.of_socket(sock) != first:
+                raise BootError(
+                    f"inherited descriptor {sock.fileno()} listens at {addresses.of_socket(sock)}, not at {first}",
+                    "a group of shards has one address; start afresh instead of upgrading",
+                )
+            if not binding.is_listening(sock):
+                try:
+                    sock.listen(_share(backlog, len(sockets)))
+                except OSError as error:
+                    raise binding.explain(error, first) from None
+        rung = Rung.SHARED
+        if len(sockets) > 1:
+            rung = Rung.FILTER if _LINUX and _can_filter(sockets[0].family) else Rung.REUSEPORT
+        return cls(first, list(sockets), rung, owned=owned, mark=mark, log=log)
+
+    # -- using -----------------------------------------------------------------------------------------
+
+    def shard(self, slot: int) -> socket.socket:
+        """The listener of a slot. Slots share where there are fewer shards than slots."""
+        return self.shards[slot % len(self.shards)]
+
+    def fileno_order(self) -> list[int]:
+        return [sock.fileno() for sock in self.shards]
+
+    def depth(self, slot: int) -> int:
+        return depth(self.shard(slot))
+
+    def depths(self) -> list[int]:
+        return [depth(sock) for sock in self.shards]
+
+    def drops(self) -> list[int]:
+        return [drops(sock) for sock in self.shards]
+
+    def set_backlog(self, backlog: int, live: int) -> None:
+        """Divide the backlog anew when the number of workers changes. Keeps index and queue."""
+        share = _share(backlog, live if self.rung is not Rung.SHARED else 1)
+        for sock in self.shards:
+            sock.listen(share)
+
+    # -- steering --------------------------------------------------------------------------------------
+
+    def steer(self, weights: Sequence[int]) -> bool:
+        """Give each slot's shard this share of new connections; 0 none. True if a program was attached.
+
+        Slots beyond the end have none. All zero changes nothing: then every queue waits alike.
+        """
+        if self.rung is not Rung.FILTER or self.gated:
+            return False
+        program = random_by_weight(weights[: len(self.shards)])
+        if not program or program == self._program:
+            return False
+        return self.attach(program)
+
+    def attach(self, program: Program) -> bool:
+        """Attach a program as it is. On a refusal the group steps down for good, sockets untouched."""
+        try:
+            _attach(self.shards[0], program, SO_ATTACH_REUSEPORT_CBPF)
+        except OSError as error:
+            self._step_down(error)
+            return False
+        self._program = program
+        return True
+
+    def detach(self) -> None:
+        """Back to the kernel's hash over all shards."""
+        self._program = ()
+        try:
+            self.shards[0].setsockopt(socket.SOL_SOCKET, SO_DETACH_REUSEPORT_BPF, 0)
+        except OSError:
+            pass  # there was none, or we may not: either way nothing more can be done about it
+
+    def _step_down(self, error: OSError) -> None:
+        self.detach()
+        self.rung = Rung.REUSEPORT
+        self._note("steering at %s is off from now on: %s; the kernel's hash chooses", self.address, error)
+
+    def _note(self, text: str, *args: object) -> None:
+        if self._log is not None:
+            self._log.warning(text, *args)
+
+    # -- ending ----------------------------------------------------------------------------------------
+
+    def gate(self) -> Gate:
+        """Let nobody new in, so that what waits can be accepted to the last one and then closed.
+
+        Closing at once would reset what waits; accepting until nothing waits never ends under load. The best
+        gate that works is taken, and which one is returned.
+        """
+        if not self.gated:
+            self.gated = self._gate()
+        return self.gated
+
+    def _gate(self) -> Gate:
+        if not self.owned:
+            return Gate.NONE  # its owner keeps it open for whoever comes after us
+        if self.address.kind is Kind.UNIX:
+            if self.mark is not None and binding.unlink_if_ours(self.mark):
+                return Gate.UNLINKED
+        elif _LINUX:
+            if self._bury():
+                return Gate.TOMBSTONE
+            try:
+                for sock in self.shards:
+                    _attach(sock, _SYN_GATE, SO_ATTACH_FILTER)
+                return Gate.SYN_FILTER
+            except OSError:
+                pass  # newer kernels ask for CAP_NET_ADMIN
+        for sock in self.shards:
+            sock.listen(0)
+        return Gate.BACKLOG
+
+    def _bury(self) -> bool:
+        """One more member that is full, with everything steered to it: the kernel drops each SYN silently."""
+        index = len(self.shards)
+        first = self.shards[0]
+        where = first.getsockname()
+        # With only one shard this is the first time that the port is shared.
+        try:
+            first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            tomb = binding.bind_tcp(Resolved(first.family, where, self.address.v6only), joins=True)
+        except OSError:
+            return False
+        client = socket.socket(first.family, socket.SOCK_STREAM)
+        self._tombstone = [tomb, client]
+        try:
+            tomb.listen(0)  # full with one
+            inside = _reachable(where)
+            client.settimeout(0.5)
+            client.bind((inside[0], 0, *inside[2:]))
+            # Our own source port first: were everybody steered there at once, a stranger could be the one who
+            # fills the queue, and would wait in it for ever.
+            rest = self._program or random_by_weight([1] * index)
+            _attach(first, source_port_to(client.getsockname()[1], index, rest), SO_ATTACH_REUSEPORT_CBPF)
+            client.connect(inside)
+            if depth(tomb) == 1:
+                _attach(first, only(index), SO_ATTACH_REUSEPORT_CBPF)
+                return True
+        except OSError:
+            pass
+        # Not there: undo, or the hash would give the tomb its share.
+        for sock in self._tombstone:
+            sock.close()
+        self._tombstone = []
+        self.detach()
+        return False
+
+    def release(self) -> None:
+        """Close our copies and nothing else: another process serves on with its own (upgrade)."""
+        for sock in (*self.shards, *self._tombstone):
+            sock.close()
+        self._tombstone = []
+
+    def close(self) -> None:
+        """The end of the address. shutdown() first: a copy that leaked into a grandchild of the application
+        would otherwise take connections that nobody answers, for as long as it lives."""
+        if self.owned:
+            for sock in (*self.shards, *self._tombstone):
+                try:
+                    sock.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass  # not listening any more
+            if self.mark is not None:
+                binding.unlink_if_ours(self.mark)
+        self.release()
+
+
+def open_groups(
+    wanted: Sequence[Address],
+    count: int,
+    *,
+    backlog: int = 2048,
+    live: int | None = None,
+    shard: bool = True,
+    umask: int | None = None,
+    owner: tuple[int, int] | None = None,
+    log: logging.Logger | None = None,
+) -> list[ShardGroup]:
+    """A group for each address, in order, or a BootError and nothing left open."""
+    groups: list[ShardGroup] = []
+    try:
+        for address in wanted:
+            groups.append(
+                ShardGroup.create(
+                    address, count, backlog=backlog, live=live, shard=shard, umask=umask, owner=owner, log=log
+                )
+            )
+    except BaseException as error:
+        close_groups(groups)
+        mine = next((g.address for g in groups if g.address.kind is Kind.TCP and g.address.port == address.port), None)
+        if mine is not None and isinstance(error, BootError) and "in use" in error.message:
+            raise binding.explain(OSError(errno.EADDRINUSE, ""), address, mine) from None
+        raise
+    return groups
+
+
+def close_groups(groups: Sequence[ShardGroup]) -> None:
+    for group in groups:
+        group.close()
+
+
+def _share(backlog: int, live: int) -> int:
+    return min(backlog, max(SMALLEST_BACKLOG, -(-backlog // max(1, live))))
+
+
+def _listen_or_close(sock: socket.socket, backlog: int) -> None:
+    try:
+        sock.listen(backlog)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _reachable(where: tuple[str, int] | tuple[str, int, int, int]) -> tuple[str, int] | tuple[str, int, int, int]:
+    """Where a client inside this machine finds a listener that is bound to `where`."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(where[0], where[0])
+    return (host, *where[1:])  # type: ignore[return-value]  # mypy does not follow a star into a tuple
+
+
+def _can_filter(family: int) -> bool:
+    """Try it, on a socket of its own that is never bound. Any refusal means no."""
+    if not os.uname().machine.startswith(_GENERIC):
+        return False
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            _attach(probe, only(0), SO_ATTACH_REUSEPORT_CBPF)
+            probe.setsockopt(socket.SOL_SOCKET, SO_DETACH_REUSEPORT_BPF, 0)
+    except OSError:
+        return False
+    return True
+
+
+def _attach(sock: socket.socket, program: Program, option: int) -> None:
+    if len(program) > LONGEST:
+        raise OSError(errno.E2BIG, f"a program of {len(program)} instructions is too long")
+    packed = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+    # The kernel wants a pointer; ctypes is how Python takes the address of bytes. The buffer lives until the
+    # call is over, and the kernel has copied it then.
+    buffer = ctypes.create_string_buffer(packed, len(packed))
+    sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("@HP", len(program), ctypes.addressof(buffer)))
