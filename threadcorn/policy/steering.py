@@ -143,7 +143,9 @@ class Steering:
         self.weights: tuple[int, ...] = ()
         self._since = float("-inf")
 
-    def decide(self, views: Sequence[SlotView], now: float, *, at_once: bool = False) -> tuple[int, ...] | None:
+    def decide(
+        self, views: Sequence[SlotView], now: float, *, at_once: bool = False
+    ) -> tuple[int, ...] | None:
         """New weights to attach, or None. `at_once` when a worker changed its state: no spacing then."""
         if not at_once and now - self._since < SPACING_SECONDS:
             return None

@@ -194,7 +194,9 @@ def _parse_tcp(text: str, rest: str) -> Address:
     number = DEFAULT_PORT
     if has_port:
         if not _digits(port):
-            raise _wrong(text, f"{port!r} is not a port", "write a number from 1 to 65535, 0 for any free port")
+            raise _wrong(
+                text, f"{port!r} is not a port", "write a number from 1 to 65535, 0 for any free port"
+            )
         number = int(port) if len(port) < 6 else 65536
         if number > 65535:
             raise _wrong(text, f"{port} is above 65535", "write a port from 1 to 65535, 0 for any free port")

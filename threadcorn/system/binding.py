@@ -15,7 +15,17 @@ from dataclasses import dataclass
 from threadcorn.errors import BootError
 from threadcorn.system.addresses import Address, Kind
 
-__all__ = ["FileMark", "Resolved", "adopt_fd", "bind_tcp", "bind_unix", "explain", "is_listening", "resolve", "unlink_if_ours"]
+__all__ = [
+    "FileMark",
+    "Resolved",
+    "adopt_fd",
+    "bind_tcp",
+    "bind_unix",
+    "explain",
+    "is_listening",
+    "resolve",
+    "unlink_if_ours",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +221,10 @@ def _words(error: OSError, address: Address, mine: Address | None) -> tuple[str,
             "make it first, or choose another path",
         )
     if code in (errno.EMFILE, errno.ENFILE):
-        return start + "too many open descriptors", "raise the limit (ulimit -n, LimitNOFILE=) or lower --max-workers"
+        return (
+            start + "too many open descriptors",
+            "raise the limit (ulimit -n, LimitNOFILE=) or lower --max-workers",
+        )
     return start + (error.strerror or str(error)).lower(), "choose another address with --bind"
 
 

@@ -47,7 +47,19 @@ SO_ATTACH_FILTER = 26
 SO_ATTACH_REUSEPORT_CBPF = 51
 SO_DETACH_REUSEPORT_BPF = 68
 SO_MEMINFO = 55
-_GENERIC = ("x86_64", "i386", "i486", "i586", "i686", "aarch64", "arm", "riscv", "ppc64", "s390x", "loongarch")
+_GENERIC = (
+    "x86_64",
+    "i386",
+    "i486",
+    "i586",
+    "i686",
+    "aarch64",
+    "arm",
+    "riscv",
+    "ppc64",
+    "s390x",
+    "loongarch",
+)
 
 _LINUX = sys.platform == "linux"
 _TCP_INFO: int = getattr(socket, "TCP_INFO", 11)
@@ -413,7 +425,9 @@ def open_groups(
             )
     except BaseException as error:
         close_groups(groups)
-        mine = next((g.address for g in groups if g.address.kind is Kind.TCP and g.address.port == address.port), None)
+        mine = next(
+            (g.address for g in groups if g.address.kind is Kind.TCP and g.address.port == address.port), None
+        )
         if mine is not None and isinstance(error, BootError) and "in use" in error.message:
             raise binding.explain(OSError(errno.EADDRINUSE, ""), address, mine) from None
         raise
@@ -437,7 +451,9 @@ def _listen_or_close(sock: socket.socket, backlog: int) -> None:
         raise
 
 
-def _reachable(where: tuple[str, int] | tuple[str, int, int, int]) -> tuple[str, int] | tuple[str, int, int, int]:
+def _reachable(
+    where: tuple[str, int] | tuple[str, int, int, int],
+) -> tuple[str, int] | tuple[str, int, int, int]:
     """Where a client inside this machine finds a listener that is bound to `where`."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(where[0], where[0])
     return (host, *where[1:])  # type: ignore[return-value]  # mypy does not follow a star into a tuple
