@@ -63,7 +63,7 @@ class Settings:
         parse=values.bind_addresses)
     backlog: int = row(2048, S.SOCKET, _RESTART, "How many connections may wait to be accepted, for each "
         "worker and address.", "--backlog", unit="connections", ge=1, le=65535)
-    shard: bool = row(True, S.SOCKET, _RESTART, "Give every worker its own listening socket (SO_REUSEPORT). "
+    shard: bool = row(True, S.SOCKET, _RESTART, "Every worker has its own listening socket (SO_REUSEPORT). "
         "Without it the workers share one.", "--shard", "--reuse-port", aliases=("reuse_port",))
     ready_fd: int | None = row(None, S.SOCKET, _RESTART, "An inherited descriptor that gets one line with "
         "the bound addresses when the first generation is ready.", "--ready-fd", ge=0, hidden=True,
@@ -139,7 +139,7 @@ class Settings:
     drain_limit: int = row(64 * KIB, S.BODIES, _WORKERS, "How much of a body that the application did not "
         "read is dropped to keep the connection; above it the connection is closed.", "--drain-limit",
         unit="bytes", ge=0)
-    sendfile: bool = row(True, S.BODIES, _WORKERS, "Send files with sendfile(2).", "--sendfile",
+    sendfile: bool = row(True, S.BODIES, _WORKERS, "Files are sent with sendfile(2).", "--sendfile",
         env=(("SENDFILE", values.boolean),))
 
     # ---- Security ------------------------------------------------------------------------------------
