@@ -17,6 +17,7 @@ from dataclasses import dataclass
 __all__ = [
     "FULL",
     "LONGEST",
+    "SYN_GATE",
     "Instruction",
     "Program",
     "SlotView",
@@ -37,6 +38,7 @@ LONGEST = 4096
 
 LOAD_WORD = 0x20  # LD W ABS
 LOAD_HALF = 0x28  # LD H ABS
+JUMP = 0x05  # JA K
 JUMP_EQUAL = 0x15  # JEQ K
 JUMP_GE = 0x35  # JGE K
 RETURN = 0x06  # RET K
@@ -62,6 +64,17 @@ WARM_UP_FIRST = 32
 SUSPECT_SECONDS = 0.150
 # Two programs are at least this far apart, unless a worker changed its state.
 SPACING_SECONDS = 0.005
+
+
+# Not a program that chooses: it drops a pure SYN on a listener and lets the ACK of a handshake under way pass.
+# For the last stop; newer kernels want CAP_NET_ADMIN for it.
+SYN_GATE: Program = (
+    (0x30, 0, 0, 13),  # LDB [13], the TCP flags
+    (0x54, 0, 0, 0x12),  # AND SYN|ACK
+    (JUMP_EQUAL, 0, 1, 0x02),  # SYN alone
+    (RETURN, 0, 0, 0),
+    (RETURN, 0, 0, 0xFFFFFFFF),
+)
 
 
 def only(index: int) -> Program:
@@ -103,7 +116,7 @@ def source_port_to(port: int, index: int, rest: Program) -> Program:
     # A dual-stack listener sees both kinds of packet, so the program always asks which one it has. Whoever is
     # not our v6 client must not fall into the v4 test: its bytes mean something else there.
     over = (LOAD_WORD, 0, 0, PROTOCOL), (JUMP_EQUAL, 0, len(v6) + 1, ETHERTYPE_V6)
-    past_v4 = (0x05, 0, 0, len(v4))  # JA
+    past_v4 = (JUMP, 0, 0, len(v4))
     return (*over, *v6, past_v4, *v4, *rest)
 
 
@@ -151,15 +164,12 @@ class Steering:
             return None
         wanted = tuple(weight(view) for view in views)
         if not any(wanted):
-            # Nobody is fit. The last program stays: what it picks waits in a queue, and all queues wait alike.
+            # Nobody is fit. The last program stays: what it picks waits in a queue, and all queues are alike.
             return None
-        if len([w for w in wanted if w]) > 1 or len(wanted) == 1:
-            # Warm-up is relative. When all are equally fresh the ladder of weights says nothing; scale it away
-            # so that four workers that boot together do not cause a program each half second.
-            top = max(wanted)
-            wanted = tuple(w * FULL // top for w in wanted)
-        else:
-            wanted = tuple(FULL if w else 0 for w in wanted)
+        # Warm-up is relative. When all are equally fresh the ladder of weights says nothing; scaled away,
+        # four workers that boot together do not cause a program each half second.
+        top = max(wanted)
+        wanted = tuple(w * FULL // top for w in wanted)
         if wanted == self.weights:
             return None
         self.weights = wanted

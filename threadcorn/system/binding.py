@@ -39,7 +39,7 @@ class Resolved:
 
 @dataclass(frozen=True, slots=True)
 class FileMark:
-    """Which file a path was when we made it. A path can be replaced under us; then it is not ours to unlink."""
+    """Which file a path was when we made it. Somebody may replace it; then it is not ours to unlink."""
 
     path: str
     device: int
@@ -56,7 +56,7 @@ def resolve(address: Address) -> Resolved:
         text = error.strerror if isinstance(error, socket.gaierror) else "not a name that DNS can hold"
         raise BootError(
             f"cannot listen at {address}: the host {address.host!r} is not known ({text})",
-            "check the spelling, or give a number: 127.0.0.1 for this machine only, 0.0.0.0 for all interfaces",
+            "check the spelling, or give a number: 127.0.0.1 for this machine only, 0.0.0.0 for all",
         ) from None
     found.sort(key=lambda entry: entry[0] != socket.AF_INET)
     family, _, _, _, where = found[0]
@@ -100,7 +100,7 @@ def bind_unix(
         if address.abstract:
             sock.bind(name)
             return sock, None
-        # The mode is made by bind() from the umask. chmod afterwards would leave a moment in which anybody, or
+        # bind() makes the mode from the umask. chmod afterwards would leave a moment in which anybody, or
         # nobody, could connect.
         before = None if umask is None else os.umask(umask)
         try:
@@ -189,7 +189,7 @@ def _words(error: OSError, address: Address, mine: Address | None) -> tuple[str,
     if code == errno.EADDRINUSE and address.kind is Kind.TCP:
         return (
             start + "the address is in use by another process",
-            f"stop that process (ss -ltnp 'sport = :{address.port}' names it) or choose another port with --bind",
+            f"stop that process (ss -ltnp 'sport = :{address.port}' names it) or give another port to --bind",
         )
     if code == errno.EADDRINUSE:
         return start + "the name is in use by another process", "stop that process or choose another name"

@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 
 from threadcorn.errors import BootError
-from threadcorn.policy.steering import LONGEST, Program, only, random_by_weight, source_port_to
+from threadcorn.policy.steering import LONGEST, SYN_GATE, Program, only, random_by_weight, source_port_to
 from threadcorn.system import addresses, binding
 from threadcorn.system.addresses import Address, Kind
 from threadcorn.system.binding import FileMark, Resolved
@@ -41,8 +41,8 @@ UNKNOWN = -1
 # clients from everybody. Less than this a shard, and one burst overflows it while its siblings are empty.
 SMALLEST_BACKLOG = 64
 
-# Numbers of Linux that Python has no names for. They hold for asm-generic, which these machines use; sparc and
-# parisc count differently, so the filter is tried on machines of this list only.
+# Numbers of Linux that Python has no names for. They hold for asm-generic, which these machines use; sparc
+# and parisc count differently, so the filter is tried on machines of this list only.
 SO_ATTACH_FILTER = 26
 SO_ATTACH_REUSEPORT_CBPF = 51
 SO_DETACH_REUSEPORT_BPF = 68
@@ -63,15 +63,6 @@ _GENERIC = (
 
 _LINUX = sys.platform == "linux"
 _TCP_INFO: int = getattr(socket, "TCP_INFO", 11)
-
-# Drops a pure SYN on a listener, lets the ACK of a handshake under way pass. Newer kernels want CAP_NET_ADMIN.
-_SYN_GATE: Program = (
-    (0x30, 0, 0, 13),  # LDB [13], the TCP flags
-    (0x54, 0, 0, 0x12),  # AND SYN|ACK
-    (0x15, 0, 1, 0x02),  # JEQ SYN
-    (0x06, 0, 0, 0),
-    (0x06, 0, 0, 0xFFFFFFFF),
-)
 
 
 class Rung(IntEnum):
@@ -157,10 +148,11 @@ class ShardGroup:
         umask: int | None = None,
         owner: tuple[int, int] | None = None,
         log: logging.Logger | None = None,
+        others: Sequence[ShardGroup] = (),
     ) -> ShardGroup:
         """Bind and listen. `count` slots may ever exist, `live` of them will have a worker now.
 
-        Raises BootError.
+        Raises BootError; `others` are our own groups, should one of them be in the way.
         """
         if address.kind is Kind.FD:
             return cls.adopt([binding.adopt_fd(address.fd)], owned=False, backlog=backlog, log=log)
@@ -171,13 +163,14 @@ class ShardGroup:
                 return cls(address, [sock], Rung.SHARED, mark=mark, log=log)
             at = binding.resolve(address)
             first = binding.bind_tcp(at, joins=False)
-            # listen() before SO_REUSEPORT is set: of two servers that start in the same moment both may get past
-            # bind(), but listen() asks again, and only one of them passes.
+            # listen() before SO_REUSEPORT is set: of two servers that start in the same moment both may get
+            # past bind(), but listen() asks again, and only one of them passes.
             live = max(1, count if live is None else live)
             share = _share(backlog, live)
             _listen_or_close(first, share)
         except OSError as error:
-            raise binding.explain(error, address) from None
+            mine = next((g.address for g in others if _overlap(g.address, address)), None)
+            raise binding.explain(error, address, mine) from None
         group = cls(addresses.of_socket(first), [first], Rung.SHARED, log=log)
         if shard and count > 1:
             group._grow(at, count, live, share)
@@ -191,8 +184,8 @@ class ShardGroup:
             # Elsewhere SO_REUSEPORT does not balance: the last socket bound gets everything.
             return
         rung = Rung.FILTER if _can_filter(at.family) else Rung.REUSEPORT
-        # Without a filter the hash would send connections to shards that nobody owns yet. So there are only as
-        # many as workers, and a slot beyond them shares the shard of another.
+        # Without a filter the hash would send connections to shards that nobody owns yet. So there are only
+        # as many as workers, and a slot beyond them shares the shard of another.
         wanted = count if rung is Rung.FILTER else min(live, count)
         more: list[socket.socket] = []
         try:
@@ -237,9 +230,10 @@ class ShardGroup:
         for sock in sockets:
             sock.setblocking(False)
             os.set_inheritable(sock.fileno(), False)
-            if addresses.of_socket(sock) != first:
+            here = addresses.of_socket(sock)
+            if here != first:
                 raise BootError(
-                    f"inherited descriptor {sock.fileno()} listens at {addresses.of_socket(sock)}, not at {first}",
+                    f"inherited descriptor {sock.fileno()} listens at {here}, not at {first}",
                     "a group of shards has one address; start afresh instead of upgrading",
                 )
             if not binding.is_listening(sock):
@@ -272,6 +266,8 @@ class ShardGroup:
 
     def set_backlog(self, backlog: int, live: int) -> None:
         """Divide the backlog anew when the number of workers changes. Keeps index and queue."""
+        if not self.owned or self.gated:
+            return
         share = _share(backlog, live if self.rung is not Rung.SHARED else 1)
         for sock in self.shards:
             sock.listen(share)
@@ -340,7 +336,7 @@ class ShardGroup:
                 return Gate.TOMBSTONE
             try:
                 for sock in self.shards:
-                    _attach(sock, _SYN_GATE, SO_ATTACH_FILTER)
+                    _attach(sock, SYN_GATE, SO_ATTACH_FILTER)
                 return Gate.SYN_FILTER
             except OSError:
                 pass  # newer kernels ask for CAP_NET_ADMIN
@@ -417,19 +413,22 @@ def open_groups(
     """A group for each address, in order, or a BootError and nothing left open."""
     groups: list[ShardGroup] = []
     try:
-        for address in wanted:
+        for address in addresses.separate(list(wanted)):
             groups.append(
                 ShardGroup.create(
-                    address, count, backlog=backlog, live=live, shard=shard, umask=umask, owner=owner, log=log
+                    address,
+                    count,
+                    backlog=backlog,
+                    live=live,
+                    shard=shard,
+                    umask=umask,
+                    owner=owner,
+                    log=log,
+                    others=groups,
                 )
             )
-    except BaseException as error:
+    except BaseException:
         close_groups(groups)
-        mine = next(
-            (g.address for g in groups if g.address.kind is Kind.TCP and g.address.port == address.port), None
-        )
-        if mine is not None and isinstance(error, BootError) and "in use" in error.message:
-            raise binding.explain(OSError(errno.EADDRINUSE, ""), address, mine) from None
         raise
     return groups
 
@@ -451,12 +450,19 @@ def _listen_or_close(sock: socket.socket, backlog: int) -> None:
         raise
 
 
-def _reachable(
-    where: tuple[str, int] | tuple[str, int, int, int],
-) -> tuple[str, int] | tuple[str, int, int, int]:
+def _overlap(one: Address, other: Address) -> bool:
+    if not one.kind is other.kind is Kind.TCP or one.port != other.port:
+        return False
+    return one.host == other.host or not {one.host, other.host}.isdisjoint(("0.0.0.0", "::"))
+
+
+_Where = tuple[str, int] | tuple[str, int, int, int]
+
+
+def _reachable(where: _Where) -> _Where:
     """Where a client inside this machine finds a listener that is bound to `where`."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(where[0], where[0])
-    return (host, *where[1:])  # type: ignore[return-value]  # mypy does not follow a star into a tuple
+    return (host, *where[1:])
 
 
 def _can_filter(family: int) -> bool:

@@ -14,13 +14,14 @@ lock; readers may see one cell older than the next, never half a number.
 from __future__ import annotations
 
 import mmap
+import operator
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
-__all__ = ["FIELDS", "HISTOGRAMS", "ArbiterPage", "Field", "Histogram", "Mode", "Page", "Reading", "RequestRecord",
-           "Scoreboard", "ThreadPage", "WorkerState", "bounds", "bucket"]  # fmt: skip
+__all__ = ["FIELDS", "HISTOGRAMS", "ArbiterPage", "Field", "Histogram", "Mode", "Page", "Reading",
+           "RequestRecord", "Scoreboard", "ThreadPage", "WorkerState", "bounds", "bucket"]  # fmt: skip
 
 
 class WorkerState(IntEnum):
@@ -112,8 +113,8 @@ APP_CPU_US = _cell("app_cpu_us", "counter", "us", "CPU time in the application, 
 
 # Room to grow without moving anything behind it.
 CELLS = 64
-# Behind the cells, one mark for each thread block that was ever handed out: a reader that looked at the others
-# would make the kernel find memory for them.
+# Behind the cells, one mark for each thread block that was ever handed out: a reader that looked at the
+# others would make the kernel find memory for them.
 _MARKS_AT = 8 * CELLS
 MOST_THREADS = 256
 
@@ -134,7 +135,7 @@ ACCEPT_WAIT, READY_WAIT, APP, CPU, WRITE = (i * BUCKETS for i in range(len(HISTO
 def bucket(us: int) -> int:
     """The bucket of a time in microseconds. `thread.histogram[APP + bucket(us)] += 1` counts it."""
     if us < 4:
-        return us if us > 0 else 0
+        return max(0, us)
     n = us.bit_length()
     return (n - 2) * 4 + ((us >> (n - 3)) & 3) if n < 28 else BUCKETS - 1
 
@@ -147,6 +148,12 @@ def bounds(index: int) -> tuple[int, int]:
     first = (4 + quarter) << (octave - 1)
     return first, first + (1 << (octave - 1))
 
+
+# Nearly every time is shorter than this, and a look into a table is a third of the arithmetic.
+_TABLED = 1 << 16
+_TABLE = b"".join(
+    bytes((i,)) * (bounds(i)[1] - bounds(i)[0]) for i in range(BUCKETS) if bounds(i)[0] < _TABLED
+)
 
 # -- records -----------------------------------------------------------------------------------------------
 
@@ -166,30 +173,41 @@ ARBITER_CELLS = 8  # before the table of slots on the arbiter's page
 
 
 class ThreadPage:
-    """The block of one pool thread. Only that thread writes here, so that no count is ever lost."""
+    """The block of one pool thread. Only that thread writes here, so that no count is ever lost.
 
-    __slots__ = ("_base", "_memory", "_next", "_now", "histogram")
+    `begin(start, line, peer)`   a request starts running in this thread; `start` is monotonic seconds
+    `end(duration, status)`      it is over; status 0 stands for a client that left without an answer
+    `count(HISTOGRAM, us)`       put a time into a histogram (APP, CPU, ...)
+    """
+
+    __slots__ = ("begin", "count", "end", "histogram")
+
+    # Closures, not methods: begin and end run once a request, and looking up `self._memory` and its like
+    # costs as much as the store itself.
+    begin: Callable[[float, bytes, bytes], None]
+    end: Callable[[float, int], None]
+    count: Callable[[int, int], None]
 
     def __init__(self, memory: memoryview, base: int) -> None:
-        self._memory = memory
-        self._base = base + _RECORDS_AT
-        self._next = 0
-        self._now = self._base
-        self.histogram = memory[base : base + _RECORDS_AT].cast("Q")
+        self.histogram = histogram = memory[base : base + _RECORDS_AT].cast("Q")
+        places = [base + _RECORDS_AT + n * _RECORD.size for n in range(RECORDS)]
+        after = dict(zip(places, places[1:] + places[:1], strict=True))
+        at = places[-1]
 
-    def begin(self, start: float, line: bytes, peer: bytes) -> None:
-        """A request starts running in this thread. `start` is monotonic seconds."""
-        self._now = at = self._base + self._next * _RECORD.size
-        self._next = (self._next + 1) % RECORDS
-        _pack_record(self._memory, at, start, -1.0, 0, min(len(line), LINE), line, peer)
+        def begin(start: float, line: bytes, peer: bytes) -> None:
+            nonlocal at
+            at = after[at]
+            _pack_record(memory, at, start, -1.0, 0, len(line) & 0xFFFF, line, peer)
 
-    def end(self, duration: float, status: int) -> None:
-        """It is over. Status 0 stands for a client that left without an answer."""
-        _pack_end(self._memory, self._now + 8, duration, status)
+        def end(duration: float, status: int) -> None:
+            _pack_end(memory, at + 8, duration, status)
 
-    def count(self, histogram: int, us: int) -> None:
-        """Put a time into a histogram (APP, CPU, ...)."""
-        self.histogram[histogram + bucket(us)] += 1
+        def count(which: int, us: int) -> None:
+            histogram[which + (_TABLE[us] if 0 <= us < _TABLED else bucket(us))] += 1
+
+        self.begin = begin
+        self.end = end
+        self.count = count
 
 
 class Page:
@@ -212,7 +230,7 @@ class Page:
         return [first + n * _THREAD_BYTES if mark else -1 for n, mark in enumerate(self._marks)]
 
     def thread(self, number: int) -> ThreadPage:
-        """The block of pool thread `number`; numbers beyond the last block share that one, and lose counts."""
+        """The block of pool thread `number`. Numbers beyond the last block share it, and lose counts."""
         number = min(number, self._threads - 1)
         self._marks[number] = 1
         return ThreadPage(self._memory, self._base + _PAGE + number * _THREAD_BYTES)
@@ -268,7 +286,7 @@ class Histogram:
         return sum(self.counts)
 
     def quantile(self, q: float) -> float:
-        """Seconds below which a share q of the values lies, by the upper bound of its bucket; 0 without any."""
+        """Seconds below which a share q of the values lies: the upper bound of a bucket; 0 without values."""
         rank = q * self.total
         below = 0
         for index, count in enumerate(self.counts):
@@ -364,26 +382,36 @@ class Scoreboard:
     def read(self, index: int) -> Reading:
         """One process, dead or alive. Never raises for what a page holds: a killed process may have left
         half a record, and a running one may be writing just now."""
-        page = self.pages[index]
-        cells = page.cells.tolist()
-        values = {field.name: cells[field.index] for field in FIELDS}
+        return Reading(index, self.values(index), self.histograms(index), self.requests(index))
+
+    def values(self, index: int) -> dict[str, int]:
+        """The cells by name: the cheap part, for every tick."""
+        cells = self.pages[index].cells.tolist()
+        return {field.name: cells[field.index] for field in FIELDS}
+
+    def histograms(self, index: int) -> tuple[Histogram, ...]:
         sums = [0] * (BUCKETS * len(HISTOGRAMS))
-        requests: list[RequestRecord] = []
-        for number, block in enumerate(page.blocks()):
-            if block < 0:
-                continue
-            counts = self._memory[block : block + _RECORDS_AT].cast("Q").tolist()
-            sums = [a + b for a, b in zip(sums, counts, strict=True)]
-            for at in range(block + _RECORDS_AT, block + _RECORDS_AT + RECORDS * _RECORD.size, _RECORD.size):
-                record = self._record(number, at)
-                if record is not None:
-                    requests.append(record)
-        requests.sort(key=lambda r: r.start, reverse=True)
-        histograms = tuple(
+        for block in self.pages[index].blocks():
+            if block >= 0:
+                counts = self._memory[block : block + _RECORDS_AT].cast("Q").tolist()
+                sums = list(map(operator.add, sums, counts))
+        return tuple(
             Histogram(name, tuple(sums[i * BUCKETS : (i + 1) * BUCKETS]))
             for i, (name, _) in enumerate(HISTOGRAMS)
         )
-        return Reading(index, values, histograms, tuple(requests))
+
+    def requests(self, index: int) -> tuple[RequestRecord, ...]:
+        """What the threads run and ran last, newest first."""
+        found: list[RequestRecord] = []
+        for number, block in enumerate(self.pages[index].blocks()):
+            if block < 0:
+                continue
+            first = block + _RECORDS_AT
+            for at in range(first, first + RECORDS * _RECORD.size, _RECORD.size):
+                record = self._record(number, at)
+                if record is not None:
+                    found.append(record)
+        return tuple(sorted(found, key=lambda r: r.start, reverse=True))
 
     def _record(self, thread: int, at: int) -> RequestRecord | None:
         # Twice the same is one request whole. A thread that writes all the time may spoil every try: then the
