@@ -30,7 +30,9 @@ def test_an_answer_of_known_length_ends_there(pair):
 def test_a_chunked_answer_byte_by_byte(pair):
     """Sizes, body and trailers come out, and nothing behind the last line is taken."""
     client, server = pair
-    server.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\nT: 1\r\n\r\nX")
+    server.sendall(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\nT: 1\r\n\r\nX"
+    )
     reply = client.reply()
     assert (reply.body, reply.chunks, reply.trailers) == (b"abcde", [3, 2], [("T", "1")])
     assert reply.ended is Ended.CHUNKED
