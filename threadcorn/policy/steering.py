@@ -66,8 +66,8 @@ SUSPECT_SECONDS = 0.150
 SPACING_SECONDS = 0.005
 
 
-# Not a program that chooses: it drops a pure SYN on a listener and lets the ACK of a handshake under way pass.
-# For the last stop; newer kernels want CAP_NET_ADMIN for it.
+# Not a program that chooses: on a listener it drops a pure SYN and lets the ACK of a handshake under way
+# pass. For the last stop; newer kernels want CAP_NET_ADMIN for it.
 SYN_GATE: Program = (
     (0x30, 0, 0, 13),  # LDB [13], the TCP flags
     (0x54, 0, 0, 0x12),  # AND SYN|ACK

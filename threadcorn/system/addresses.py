@@ -142,9 +142,7 @@ def _wrong(text: str, what: str, instead: str) -> ConfigError:
 
 
 def _parse_unix(text: str) -> Address:
-    path = text[5:]
-    if path.startswith("//"):
-        path = path[2:]  # unix:///run/app.sock, as gunicorn takes it
+    path = text[5:].removeprefix("//")  # unix:///run/app.sock, as gunicorn takes it
     if path.startswith("@"):
         path = "\0" + path[1:]
     if path in {"", "\0"}:

@@ -22,7 +22,6 @@ __all__ = [
     "bind_tcp",
     "bind_unix",
     "explain",
-    "is_listening",
     "resolve",
     "unlink_if_ours",
 ]
@@ -35,6 +34,10 @@ class Resolved:
     family: socket.AddressFamily
     where: tuple[str, int] | tuple[str, int, int, int]
     v6only: bool
+
+    def moved(self, where: tuple[str, int] | tuple[str, int, int, int]) -> Resolved:
+        """The same with the port that the kernel chose."""
+        return Resolved(self.family, where, self.v6only)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +66,8 @@ def resolve(address: Address) -> Resolved:
     return Resolved(family, where, address.v6only)  # type: ignore[arg-type]  # bytes only for families we never ask for
 
 
-def bind_tcp(at: Resolved, *, joins: bool) -> socket.socket:
-    """One bound TCP socket. `joins` is for every shard but the first.
+def bind_tcp(at: Resolved, backlog: int, *, joins: bool) -> socket.socket:
+    """One listening TCP socket. `joins` is for every shard but the first.
 
     The first shard binds *without* SO_REUSEPORT: with it, a second server of the same user would join our
     group without an error and take its share of our connections.
@@ -81,6 +84,7 @@ def bind_tcp(at: Resolved, *, joins: bool) -> socket.socket:
         # Accepted sockets inherit it, which saves a system call on each of them.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.bind(at.where)
+        sock.listen(backlog)
     except BaseException:
         sock.close()
         raise
@@ -88,9 +92,9 @@ def bind_tcp(at: Resolved, *, joins: bool) -> socket.socket:
 
 
 def bind_unix(
-    address: Address, *, umask: int | None = None, owner: tuple[int, int] | None = None
+    address: Address, backlog: int, *, umask: int | None = None, owner: tuple[int, int] | None = None
 ) -> tuple[socket.socket, FileMark | None]:
-    """A bound unix socket, and which file it made. A stale file is replaced, a live server is not."""
+    """A listening unix socket, and which file it made. A stale file is replaced, a live server is not."""
     if not address.abstract:
         _make_room(address)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -99,6 +103,7 @@ def bind_unix(
         name = address.path.encode("utf-8", "surrogateescape")
         if address.abstract:
             sock.bind(name)
+            sock.listen(backlog)
             return sock, None
         # bind() makes the mode from the umask. chmod afterwards would leave a moment in which anybody, or
         # nobody, could connect.
@@ -111,6 +116,7 @@ def bind_unix(
         made = os.lstat(address.path)
         if owner is not None and owner != (made.st_uid, made.st_gid):
             os.lchown(address.path, *owner)
+        sock.listen(backlog)
         return sock, FileMark(address.path, made.st_dev, made.st_ino)
     except BaseException:
         sock.close()
@@ -151,14 +157,6 @@ def adopt_fd(fd: int) -> socket.socket:
     if family != socket.AF_UNIX:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock
-
-
-def is_listening(sock: socket.socket) -> bool:
-    """Whether listen() was called on it. Where the system cannot say so, we believe it was."""
-    try:
-        return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
-    except (OSError, AttributeError):
-        return True
 
 
 def unlink_if_ours(mark: FileMark) -> bool:

@@ -24,18 +24,18 @@ import struct
 import sys
 from collections.abc import Sequence
 from enum import IntEnum
+from functools import partial
 
 from threadcorn.errors import BootError
-from threadcorn.policy.steering import LONGEST, SYN_GATE, Program, only, random_by_weight, source_port_to
-from threadcorn.system import addresses, binding
+from threadcorn.policy.steering import LONGEST, SYN_GATE, Program, only, random_by_weight
+from threadcorn.system import addresses, binding, gate
 from threadcorn.system.addresses import Address, Kind
 from threadcorn.system.binding import FileMark, Resolved
+from threadcorn.system.depths import UNKNOWN, depth, drops, is_listening
+from threadcorn.system.gate import Gate
 
 __all__ = ["SMALLEST_BACKLOG", "UNKNOWN", "Gate", "Rung", "ShardGroup", "close_groups", "depth", "drops",
            "open_groups"]  # fmt: skip
-
-# What depth() says where the system does not tell (unix sockets, other systems).
-UNKNOWN = -1
 
 # The configured backlog is for the address, not for each shard: 64 shards of 2048 would hide 131,000 waiting
 # clients from everybody. Less than this a shard, and one burst overflows it while its siblings are empty.
@@ -46,7 +46,6 @@ SMALLEST_BACKLOG = 64
 SO_ATTACH_FILTER = 26
 SO_ATTACH_REUSEPORT_CBPF = 51
 SO_DETACH_REUSEPORT_BPF = 68
-SO_MEMINFO = 55
 _GENERIC = (
     "x86_64",
     "i386",
@@ -62,7 +61,6 @@ _GENERIC = (
 )
 
 _LINUX = sys.platform == "linux"
-_TCP_INFO: int = getattr(socket, "TCP_INFO", 11)
 
 
 class Rung(IntEnum):
@@ -71,39 +69,6 @@ class Rung(IntEnum):
     FILTER = 1
     REUSEPORT = 2
     SHARED = 3
-
-
-class Gate(IntEnum):
-    """What keeps new connections out at the last stop."""
-
-    NONE = 0
-    TOMBSTONE = 1  # a full member takes every SYN and drops it: the client tries again, later elsewhere
-    SYN_FILTER = 2  # SYNs are dropped on the listener itself
-    UNLINKED = 3  # the socket file is gone
-    BACKLOG = 4  # the queue holds one: best effort
-
-
-def depth(sock: socket.socket) -> int:
-    """Connections that wait in this listener's accept queue, or UNKNOWN. Costs about a microsecond."""
-    if not _LINUX:
-        return UNKNOWN
-    try:
-        info = sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 32)
-    except OSError:
-        return UNKNOWN  # a unix socket, or a system that only looks like Linux
-    # tcpi_unacked: for a listener the number of children that wait.
-    return int.from_bytes(info[24:28], sys.byteorder)
-
-
-def drops(sock: socket.socket) -> int:
-    """SYNs and ACKs that this listener dropped because its queue was full, or UNKNOWN."""
-    if not _LINUX:
-        return UNKNOWN
-    try:
-        info = sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 36)
-    except OSError:
-        return UNKNOWN
-    return int.from_bytes(info[32:36], sys.byteorder) if len(info) >= 36 else UNKNOWN
 
 
 class ShardGroup:
@@ -115,18 +80,21 @@ class ShardGroup:
         shards: list[socket.socket],
         rung: Rung,
         *,
+        asked: Address | None = None,
         owned: bool = True,
         mark: FileMark | None = None,
         log: logging.Logger | None = None,
     ) -> None:
+        # Where it listens, and what the person wrote: a name, or port 0.
         self.address = address
+        self.asked = asked or address
         # In listen() order, which is the index that programs return. Append-only while serving.
         self.shards = shards
         self.rung = rung
         # False for sockets that somebody else holds too (fd://, systemd): shutdown() would stop it for them.
         self.owned = owned
         self.mark = mark
-        self.gated = Gate.NONE
+        self.gated = Gate.OPEN
         self._log = log
         self._program: Program = ()
         self._tombstone: list[socket.socket] = []
@@ -155,28 +123,43 @@ class ShardGroup:
         Raises BootError; `others` are our own groups, should one of them be in the way.
         """
         if address.kind is Kind.FD:
-            return cls.adopt([binding.adopt_fd(address.fd)], owned=False, backlog=backlog, log=log)
+            given = [binding.adopt_fd(address.fd)]
+            return cls.adopt(given, asked=address, owned=False, backlog=backlog, log=log)
         try:
             if address.kind is Kind.UNIX:
-                sock, mark = binding.bind_unix(address, umask=umask, owner=owner)
-                _listen_or_close(sock, backlog)
+                sock, mark = binding.bind_unix(address, backlog, umask=umask, owner=owner)
                 return cls(address, [sock], Rung.SHARED, mark=mark, log=log)
             at = binding.resolve(address)
-            first = binding.bind_tcp(at, joins=False)
-            # listen() before SO_REUSEPORT is set: of two servers that start in the same moment both may get
-            # past bind(), but listen() asks again, and only one of them passes.
             live = max(1, count if live is None else live)
             share = _share(backlog, live)
-            _listen_or_close(first, share)
+            # listen() before SO_REUSEPORT is set: of two servers that start in the same moment both may get
+            # past bind(), but listen() asks again, and only one of them passes.
+            first = binding.bind_tcp(at, share, joins=False)
         except OSError as error:
             mine = next((g.address for g in others if _overlap(g.address, address)), None)
             raise binding.explain(error, address, mine) from None
-        group = cls(addresses.of_socket(first), [first], Rung.SHARED, log=log)
+        group = cls(addresses.of_socket(first), [first], Rung.SHARED, asked=address, log=log)
         if shard and count > 1:
             group._grow(at, count, live, share)
         if group.rung is Rung.SHARED:
             first.listen(backlog)  # again, on a listening socket, only sets the backlog
+            group._prime(at)
         return group
+
+    def _prime(self, at: Resolved) -> None:
+        """Make the kernel take a single listener for a group of one, so that the gate can steer it one day.
+
+        It does when a second member joins, also after that one left. Done here, before anybody was told of
+        the address; at the end the newcomer would be given somebody's connection.
+        """
+        if not _LINUX:
+            return
+        first = self.shards[0]
+        try:
+            first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            binding.bind_tcp(at.moved(first.getsockname()), 1, joins=True).close()
+        except OSError:
+            pass  # then the end has a lesser gate
 
     def _grow(self, at: Resolved, count: int, live: int, backlog: int) -> None:
         """The other shards. On any refusal the group stays what it was: one shared listener."""
@@ -190,12 +173,10 @@ class ShardGroup:
         more: list[socket.socket] = []
         try:
             self.shards[0].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            at = Resolved(at.family, self.shards[0].getsockname(), at.v6only)
+            at = at.moved(self.shards[0].getsockname())
             for _ in range(wanted - 1):
                 # Bound and listening one after the other: the index is the order of the listen() calls.
-                sock = binding.bind_tcp(at, joins=True)
-                more.append(sock)
-                sock.listen(backlog)
+                more.append(binding.bind_tcp(at, backlog, joins=True))
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                 for sock in (*more, *self.shards):
@@ -217,6 +198,7 @@ class ShardGroup:
         cls,
         sockets: Sequence[socket.socket],
         *,
+        asked: Address | None = None,
         owned: bool = True,
         backlog: int = 2048,
         mark: FileMark | None = None,
@@ -236,7 +218,7 @@ class ShardGroup:
                     f"inherited descriptor {sock.fileno()} listens at {here}, not at {first}",
                     "a group of shards has one address; start afresh instead of upgrading",
                 )
-            if not binding.is_listening(sock):
+            if not is_listening(sock):
                 try:
                     sock.listen(_share(backlog, len(sockets)))
                 except OSError as error:
@@ -244,16 +226,13 @@ class ShardGroup:
         rung = Rung.SHARED
         if len(sockets) > 1:
             rung = Rung.FILTER if _LINUX and _can_filter(sockets[0].family) else Rung.REUSEPORT
-        return cls(first, list(sockets), rung, owned=owned, mark=mark, log=log)
+        return cls(first, list(sockets), rung, asked=asked, owned=owned, mark=mark, log=log)
 
     # -- using -----------------------------------------------------------------------------------------
 
     def shard(self, slot: int) -> socket.socket:
         """The listener of a slot. Slots share where there are fewer shards than slots."""
         return self.shards[slot % len(self.shards)]
-
-    def fileno_order(self) -> list[int]:
-        return [sock.fileno() for sock in self.shards]
 
     def depth(self, slot: int) -> int:
         return depth(self.shard(slot))
@@ -327,7 +306,7 @@ class ShardGroup:
 
     def _gate(self) -> Gate:
         if not self.owned:
-            return Gate.NONE  # its owner keeps it open for whoever comes after us
+            return Gate.NOT_OURS
         if self.address.kind is Kind.UNIX:
             if self.mark is not None and binding.unlink_if_ours(self.mark):
                 return Gate.UNLINKED
@@ -345,39 +324,24 @@ class ShardGroup:
         return Gate.BACKLOG
 
     def _bury(self) -> bool:
-        """One more member that is full, with everything steered to it: the kernel drops each SYN silently."""
-        index = len(self.shards)
-        first = self.shards[0]
-        where = first.getsockname()
-        # With only one shard this is the first time that the port is shared.
+        first, index = self.shards[0], len(self.shards)
+        running = self._program or random_by_weight([1] * index)
         try:
-            first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            tomb = binding.bind_tcp(Resolved(first.family, where, self.address.v6only), joins=True)
+            # Without a program the hash would give the new member its share at once. Attached before that one
+            # is bound: between its bind() and its listen() a program makes listen() fail.
+            _attach(first, running, SO_ATTACH_REUSEPORT_CBPF)
         except OSError:
             return False
-        client = socket.socket(first.family, socket.SOCK_STREAM)
-        self._tombstone = [tomb, client]
-        try:
-            tomb.listen(0)  # full with one
-            inside = _reachable(where)
-            client.settimeout(0.5)
-            client.bind((inside[0], 0, *inside[2:]))
-            # Our own source port first: were everybody steered there at once, a stranger could be the one who
-            # fills the queue, and would wait in it for ever.
-            rest = self._program or random_by_weight([1] * index)
-            _attach(first, source_port_to(client.getsockname()[1], index, rest), SO_ATTACH_REUSEPORT_CBPF)
-            client.connect(inside)
-            if depth(tomb) == 1:
-                _attach(first, only(index), SO_ATTACH_REUSEPORT_CBPF)
-                return True
-        except OSError:
-            pass
-        # Not there: undo, or the hash would give the tomb its share.
-        for sock in self._tombstone:
-            sock.close()
-        self._tombstone = []
-        self.detach()
-        return False
+        self._tombstone = gate.bury(
+            first,
+            index,
+            self.address.v6only,
+            running,
+            lambda program: _attach(first, program, SO_ATTACH_REUSEPORT_CBPF),
+        )
+        if not self._tombstone:
+            self.detach()
+        return bool(self._tombstone)
 
     def release(self) -> None:
         """Close our copies and nothing else: another process serves on with its own (upgrade)."""
@@ -409,26 +373,28 @@ def open_groups(
     umask: int | None = None,
     owner: tuple[int, int] | None = None,
     log: logging.Logger | None = None,
+    kept: Sequence[ShardGroup] = (),
 ) -> list[ShardGroup]:
-    """A group for each address, in order, or a BootError and nothing left open."""
+    """A group for each address, in order, or a BootError and nothing new left open.
+
+    `kept` are groups that exist (of our predecessor, or from before a reload). One that was asked for in the
+    same words is used as it is; what to do with those that nobody asks for any more is the caller's business.
+    """
+    existing = {group.asked: group for group in kept}
     groups: list[ShardGroup] = []
+    made: list[ShardGroup] = []
+    create = partial(
+        ShardGroup.create, backlog=backlog, live=live, shard=shard, umask=umask, owner=owner, log=log
+    )
     try:
         for address in addresses.separate(list(wanted)):
-            groups.append(
-                ShardGroup.create(
-                    address,
-                    count,
-                    backlog=backlog,
-                    live=live,
-                    shard=shard,
-                    umask=umask,
-                    owner=owner,
-                    log=log,
-                    others=groups,
-                )
-            )
+            group = existing.pop(address, None)
+            if group is None:
+                group = create(address, count, others=groups)
+                made.append(group)
+            groups.append(group)
     except BaseException:
-        close_groups(groups)
+        close_groups(made)
         raise
     return groups
 
@@ -442,27 +408,10 @@ def _share(backlog: int, live: int) -> int:
     return min(backlog, max(SMALLEST_BACKLOG, -(-backlog // max(1, live))))
 
 
-def _listen_or_close(sock: socket.socket, backlog: int) -> None:
-    try:
-        sock.listen(backlog)
-    except BaseException:
-        sock.close()
-        raise
-
-
 def _overlap(one: Address, other: Address) -> bool:
     if not one.kind is other.kind is Kind.TCP or one.port != other.port:
         return False
     return one.host == other.host or not {one.host, other.host}.isdisjoint(("0.0.0.0", "::"))
-
-
-_Where = tuple[str, int] | tuple[str, int, int, int]
-
-
-def _reachable(where: _Where) -> _Where:
-    """Where a client inside this machine finds a listener that is bound to `where`."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(where[0], where[0])
-    return (host, *where[1:])
 
 
 def _can_filter(family: int) -> bool:
