@@ -8,8 +8,13 @@ bad application from a bad day.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from traceback import TracebackException
 
 __all__ = [
     "BootError",
@@ -18,6 +23,8 @@ __all__ = [
     "InternalError",
     "ProtocolViolation",
     "ThreadcornError",
+    "explain",
+    "traceback_text",
 ]
 
 
@@ -86,3 +93,58 @@ class InternalError(ThreadcornError):
 
     def __init__(self, message: str) -> None:
         super().__init__(f"{message} (this is a fault of threadcorn; please report it)")
+
+
+_OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+
+def explain(error: BaseException) -> tuple[int, str]:
+    """The exit code for an error that ends a process, and what a person should read about it.
+
+    Our own errors are sentences. A syntax error is shown as Python shows it, without the frames of the
+    import. Anything else is the application's, and keeps its traceback.
+    """
+    if isinstance(error, ThreadcornError):
+        return int(error.exit_code), str(error)
+    if isinstance(error, SyntaxError):
+        return int(ExitCode.APP_NOT_LOADABLE), _only(error)
+    return int(ExitCode.BOOT_FAILED), traceback_text(error)
+
+
+def traceback_text(error: BaseException) -> str:
+    """The traceback as the application's author wants it: from their first frame on.
+
+    What led there (our frames, the import machinery's) is the same for everybody and says nothing.
+    """
+    import traceback  # slow to import, and a process that is well never needs it
+
+    whole = traceback.TracebackException.from_exception(error)
+    _trim(whole, set())
+    return "".join(whole.format()).rstrip()
+
+
+def _only(error: BaseException) -> str:
+    import traceback
+
+    return "".join(traceback.format_exception_only(type(error), error)).rstrip()
+
+
+def _trim(whole: TracebackException, seen: set[int]) -> None:
+    # Exceptions may be each other's context in a ring.
+    if id(whole) in seen:
+        return
+    seen.add(id(whole))
+    frames = list(whole.stack)
+    first = next(
+        (n for n, frame in enumerate(frames) if not _machinery(frame.filename, ours=True)), len(frames)
+    )
+    whole.stack[:] = [frame for frame in frames[first:] if not _machinery(frame.filename, ours=False)]
+    for other in (whole.__cause__, whole.__context__):
+        if other is not None:
+            _trim(other, seen)
+
+
+def _machinery(filename: str, *, ours: bool) -> bool:
+    if filename.startswith("<frozen importlib") or filename.endswith(f"{os.sep}importlib{os.sep}__init__.py"):
+        return True
+    return ours and filename.startswith(_OURS)

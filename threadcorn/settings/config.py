@@ -36,6 +36,13 @@ class Config:
         self.warnings: list[str] = []
         self._values: dict[str, Any] = {name: row.default for name, row in ROWS.items()}
 
+    @classmethod
+    def of(cls, settings: Settings, usage: str | None = None, prog: str | None = None) -> Config:
+        """A builder that holds finished settings: `cfg` as hooks and applications read it."""
+        cfg = cls(usage, prog)
+        cfg._values.update({name: getattr(settings, name) for name in ROWS})
+        return cfg
+
     @property
     def settings(self) -> Mapping[str, Row]:
         """Names to rows. A program that embeds us filters its own options on it."""
@@ -74,7 +81,12 @@ class Config:
 
     def build(self) -> Settings:
         """The values as they are, checked or not."""
-        return Settings(**self._values)
+        values = dict(self._values)
+        if self.origins["limit_request_head"] == _DEFAULT:
+            # Who allows a longer line means it: the whole must not refuse what the part allows.
+            parts = values["limit_request_line"], values["limit_request_field_size"]
+            values["limit_request_head"] = max(values["limit_request_head"], *parts)
+        return Settings(**values)
 
     def freeze(self) -> Settings:
         """The finished settings, or `ConfigError` with every problem at once."""
@@ -127,8 +139,9 @@ def _room_for_workers(cfg: Config) -> Iterable[str]:
 def _limits_fit_the_head(cfg: Config) -> Iterable[str]:
     for name in ("limit_request_line", "limit_request_field_size"):
         value, head = getattr(cfg, name), cfg.limit_request_head
-        # A smaller head alone is no contradiction: it bounds what was left at its default.
-        if value > head and cfg.origins[name] != _DEFAULT:
+        # One of them alone is no contradiction: what was left at its default gives way.
+        given = _DEFAULT not in (cfg.origins[name], cfg.origins["limit_request_head"])
+        if value > head and given:
             yield f"{name} ({value}) is greater than limit_request_head ({head}); raise that, too"
 
 

@@ -34,8 +34,9 @@ EPILOG = (
 class CommandLine:
     """One argv, taken apart."""
 
+    origin: Origin
     layer: Layer
-    positional: list[str]
+    positional: list[str] | None
     namespace: argparse.Namespace
     help: bool = False
     version: bool = False
@@ -124,7 +125,7 @@ def parse_argv(argv: Sequence[str], source: Source, place: str = "", prog: str =
         namespace, extra = parser.parse_known_args(list(argv))
     except ConfigError as error:
         layer.problems += [f"{problem} ({origin})" for problem in error.problems]
-        return CommandLine(layer, [], argparse.Namespace(args=[]))
+        return CommandLine(origin, layer, None, argparse.Namespace(args=[]))
     values = vars(namespace)
     for name, row in ROWS.items():
         if name in values:
@@ -135,10 +136,10 @@ def parse_argv(argv: Sequence[str], source: Source, place: str = "", prog: str =
     unknown = [word for word in extra if word.startswith("-") and word != "-"]
     layer.problems += [f"{_unknown_flag(word)} ({origin})" for word in unknown]
     # After an unknown flag nobody knows whether a word is its value.
-    positional = [] if unknown else [*values["args"], *extra]
-    if len(positional) > 1:
+    positional = None if unknown else [*values["args"], *extra]
+    if positional and len(positional) > 1:
         layer.problems.append(f"one application at a time, got {' and '.join(positional)} ({origin})")
-    return CommandLine(layer, positional, namespace, "help" in values, "version" in values)
+    return CommandLine(origin, layer, positional, namespace, "help" in values, "version" in values)
 
 
 def _one(row: Row, given: list[Any]) -> Any:

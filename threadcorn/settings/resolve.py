@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from threadcorn.settings.config import Config
 from threadcorn.settings.flags import CommandLine, parse_argv
-from threadcorn.settings.sources import CMD_ARGS, Given, Layer, Origin, Source, environment
+from threadcorn.settings.sources import CMD_ARGS, Given, Layer, Source
 
 __all__ = ["ReadFile", "Sources"]
 
@@ -16,28 +16,21 @@ ReadFile = Callable[[str | None], Layer]
 
 
 class Sources:
-    """What the sources say, from the weakest to the strongest."""
+    """The two command lines: the real one, and the one in the environment."""
 
     def __init__(self, environ: Mapping[str, str], argv: Sequence[str], prog: str = "threadcorn") -> None:
-        self.environment = environment(environ)
         self.cmd_args = _cmd_args(environ, prog)
         self.command_line = parse_argv(argv, Source.COMMAND_LINE, prog=prog)
 
-    @property
-    def application(self) -> str | None:
-        """The positional argument."""
-        return next(iter([*self.command_line.positional, *self.cmd_args.positional]), None)
-
     def fill(self, cfg: Config, read_file: ReadFile) -> None:
-        """Apply every source to `cfg` in its order."""
-        strong = (self.cmd_args.layer, self.command_line.layer)
-        named = next(
-            (path for layer in (*reversed(strong), self.environment) if (path := layer.last("config"))), None
-        )
-        cfg.apply(self.environment, read_file(named), *strong)
-        if self.application is not None:
-            origin = Origin(Source.COMMAND_LINE)
-            cfg.apply(Layer([Given("wsgi_app", "MODULE:APP", self.application, origin)]))
+        """Config file and command lines into `cfg`, which has the environment's values already."""
+        strong = (self.command_line, self.cmd_args)
+        named = next((path for one in strong if (path := one.layer.last("config"))), cfg.config)
+        cfg.apply(read_file(named), self.cmd_args.layer, self.command_line.layer)
+        for one in strong:
+            if one.positional:
+                cfg.apply(Layer([Given("wsgi_app", "MODULE:APP", one.positional[0], one.origin)]))
+                break
 
 
 def _cmd_args(environ: Mapping[str, str], prog: str) -> CommandLine:

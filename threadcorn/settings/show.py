@@ -67,12 +67,13 @@ def page() -> str:
 
 def _page() -> Iterator[str]:
     yield INTRODUCTION
+    yield ""
     for section in Section:
-        yield from ("", f"## {section.value}", "")
+        yield from (f"## {section.value}", "")
         for row in ROWS.values():
             if row.section is section and not row.hidden:
                 yield from _entry(row)
-    yield from ("", "## Settings of gunicorn without effect here", "")
+    yield from ("## Settings of gunicorn without effect here", "")
     yield "They are accepted with a warning; those in bold are refused, because going on would be dangerous."
     yield from ("", "| setting | why |", "|---|---|")
     for name, foreign in FOREIGN.items():

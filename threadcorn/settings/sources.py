@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Any
@@ -92,6 +91,8 @@ def environment(environ: Mapping[str, str]) -> Layer:
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """The known name that is most like `name`, or ''."""
+    import difflib  # only a mistake needs it
+
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
     return close[0] if close else ""
 

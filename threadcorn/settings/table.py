@@ -151,7 +151,8 @@ class Settings:
         "a longer one gets 431. 0: only limit-request-head counts.", "--limit-request-field-size",
         "--limit-request-field_size", unit="bytes", ge=0)
     limit_request_head: int = row(64 * KIB, S.SECURITY, _WORKERS, "Greatest head of a request, all lines "
-        "together; a longer one gets 431.", "--limit-request-head", unit="bytes", ge=64, le=16 * MIB)
+        "together; a longer one gets 431. Left out it grows with the limits for line and field.",
+        "--limit-request-head", unit="bytes", ge=64, le=16 * MIB)
     header_map: str = row("drop", S.SECURITY, _WORKERS, "Header names with an underscore, which WSGI cannot "
         "tell from a dash: drop the field, refuse the request, or be dangerous and let both in.",
         "--header-map", choices=("drop", "refuse", "dangerous"))
