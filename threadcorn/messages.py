@@ -16,22 +16,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, TypeAlias
+from logging import Logger
+from typing import Any, Protocol, TypeAlias
 
 from threadcorn.errors import InternalError
-
-if TYPE_CHECKING:
-    import logging
-
-    from threadcorn.accesslog import AccessLog
-    from threadcorn.settings import Settings
-    from threadcorn.system.berths import Berth
-    from threadcorn.system.channel import Channel
-    from threadcorn.system.listeners import ShardGroup
+from threadcorn.settings import Settings
 
 __all__ = [
     "MAX_PACKET",
     "MAX_TEXT",
+    "ChannelEnd",
     "Drain",
     "Draining",
     "Failed",
@@ -164,9 +158,24 @@ def decode(packet: bytes) -> Message:
 # -- what a worker is born with ----------------------------------------------------------------------
 
 
+class ChannelEnd(Protocol):
+    """What a worker may do with its end of the channel (the real one: system/channel.py)."""
+
+    ended: bool
+
+    def fileno(self) -> int: ...
+    def send(self, message: Message, fds: Sequence[int] = ()) -> bool: ...
+    def flush(self) -> bool: ...
+    def receive(self, limit: int = 64) -> list[Message]: ...
+    def close(self) -> None: ...
+
+
 @dataclass(slots=True, kw_only=True)
 class WorkerBoot:
-    """Everything that `run_worker(boot)` gets; made by the arbiter, used in the forked child only."""
+    """Everything that `run_worker(boot)` gets; made by the arbiter, used in the forked child only.
+
+    `Any` stands for what upper layers make: this module is pure and may not import them.
+    """
 
     slot: int
     generation: int
@@ -174,12 +183,11 @@ class WorkerBoot:
     pid_of_arbiter: int
     settings: Settings
     load: Callable[[], Callable[..., Any]]
-    channel: Channel
-    berths: Sequence[Berth]
-    groups: Sequence[ShardGroup]
-    page: Any  # this process's page of the scoreboard, or None
-    log: logging.Logger
-    access: AccessLog
+    channel: ChannelEnd
+    berths: Sequence[Any]  # system/berths.py Berth, all of them, in slot order
+    groups: Sequence[Any]  # system/listeners.py ShardGroup, one an address
+    page: Any  # system/scoreboard.py Page of this process
+    log: Logger
+    access: Any  # accesslog.py AccessLog
     server: Any  # the arbiter as hooks see it: log, cfg, pid, num_workers, workers
-    worker: Any = None  # the worker as hooks see it: pid, age, ppid, log, cfg, slot
-    cell: int = -1  # index of `page`
+    worker: Any  # the worker as hooks see it: pid, age, ppid, log, cfg, slot
