@@ -30,7 +30,12 @@ class Berth:
         self.slot = slot
         self.listeners = listeners
         self.bell, self._ringer = _open_bell()
-        self.inbox: tuple[socket.socket, socket.socket] = _open_inbox()
+        try:
+            self.inbox: tuple[socket.socket, socket.socket] = _open_inbox()
+        except BaseException:
+            for fd in {self.bell, self._ringer}:
+                os.close(fd)
+            raise
 
     def ring(self) -> None:
         """Wake whoever polls this bell. Never blocks; ringing twice is ringing once."""
@@ -98,11 +103,8 @@ def _open_inbox() -> tuple[socket.socket, socket.socket]:
     """(receive, send): one packet a connection, so that a reader never sees half of one."""
     # macOS has no SEQPACKET. A datagram pair keeps packets whole too; what it lacks, the end of file when the
     # other side closes, never happens here because everybody holds both ends.
-    kind = socket.SOCK_SEQPACKET if hasattr(socket, "SOCK_SEQPACKET") else socket.SOCK_DGRAM
-    try:
-        receive, send = socket.socketpair(socket.AF_UNIX, kind)
-    except OSError:
-        receive, send = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    kind = socket.SOCK_DGRAM if sys.platform == "darwin" else socket.SOCK_SEQPACKET
+    receive, send = socket.socketpair(socket.AF_UNIX, kind)
     for end in (receive, send):
         end.setblocking(False)
     send.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, INBOX_BYTES)

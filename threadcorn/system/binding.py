@@ -114,10 +114,15 @@ def bind_unix(
             if before is not None:
                 os.umask(before)
         made = os.lstat(address.path)
-        if owner is not None and owner != (made.st_uid, made.st_gid):
-            os.lchown(address.path, *owner)
-        sock.listen(backlog)
-        return sock, FileMark(address.path, made.st_dev, made.st_ino)
+        mark = FileMark(address.path, made.st_dev, made.st_ino)
+        try:
+            if owner is not None and owner != (made.st_uid, made.st_gid):
+                os.lchown(address.path, *owner)
+            sock.listen(backlog)
+        except BaseException:
+            unlink_if_ours(mark)
+            raise
+        return sock, mark
     except BaseException:
         sock.close()
         raise

@@ -175,8 +175,9 @@ class ShardGroup:
             self.shards[0].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             at = at.moved(self.shards[0].getsockname())
             for _ in range(wanted - 1):
-                # Bound and listening one after the other: the index is the order of the listen() calls.
-                more.append(binding.bind_tcp(at, backlog, joins=True))
+                # One after the other: the index is the order of the listen() calls. And into a list that is
+                # there when one of them fails.
+                more.append(binding.bind_tcp(at, backlog, joins=True))  # noqa: PERF401
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                 for sock in (*more, *self.shards):
