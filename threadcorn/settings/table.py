@@ -184,6 +184,8 @@ class Settings:
         "Default: none.", "--access-logfile", metavar="FILE")
     access_log_format: str = row(ACCESS_LOG_FORMAT, S.LOGGING, _WORKERS, "Format of a line of the access "
         "log, with gunicorn's atoms.", "--access-logformat", metavar="FORMAT")
+    access_log_json: bool = row(False, S.LOGGING, _WORKERS, "Write the access log as one JSON object a line. "
+        "A format of your own then chooses the members.", "--access-log-json")
     errorlog: str = row("-", S.LOGGING, _WORKERS, "File for the error log; - is standard error.",
         "--error-logfile", "--log-file", metavar="FILE")
     loglevel: str = row("info", S.LOGGING, _WORKERS, "Least level of what the error log shows.",
