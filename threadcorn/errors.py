@@ -102,19 +102,24 @@ def explain(error: BaseException) -> tuple[int, str]:
     """The exit code for an error that ends a process, and what a person should read about it.
 
     Our own errors are sentences. A syntax error is shown as Python shows it, without the frames of the
-    import. Anything else is the application's, and keeps its traceback.
+    import. Anything else keeps its traceback: the application's is cut to the application's frames, one
+    that was raised by our own code is whole and asks to be reported.
     """
     if isinstance(error, ThreadcornError):
         return int(error.exit_code), str(error)
     if isinstance(error, SyntaxError):
         return int(ExitCode.APP_NOT_LOADABLE), _only(error)
-    return int(ExitCode.BOOT_FAILED), traceback_text(error)
+    text = traceback_text(error)
+    if _raised_by_us(error):
+        return int(ExitCode.INTERNAL), f"{text}\n(this is a fault of threadcorn; please report it)"
+    return int(ExitCode.BOOT_FAILED), text
 
 
 def traceback_text(error: BaseException) -> str:
     """The traceback as the application's author wants it: from their first frame on.
 
-    What led there (our frames, the import machinery's) is the same for everybody and says nothing.
+    What led there (the program's start, our frames, the import machinery's) is the same every time and
+    says nothing.
     """
     import traceback  # slow to import, and a process that is well never needs it
 
@@ -129,22 +134,35 @@ def _only(error: BaseException) -> str:
     return "".join(traceback.format_exception_only(type(error), error)).rstrip()
 
 
+def _raised_by_us(error: BaseException) -> bool:
+    step = error.__traceback__
+    while step is not None and step.tb_next is not None:
+        step = step.tb_next
+    return step is not None and step.tb_frame.f_code.co_filename.startswith(_OURS)
+
+
 def _trim(whole: TracebackException, seen: set[int]) -> None:
     # Exceptions may be each other's context in a ring.
     if id(whole) in seen:
         return
     seen.add(id(whole))
     frames = list(whole.stack)
-    first = next(
-        (n for n, frame in enumerate(frames) if not _machinery(frame.filename, ours=True)), len(frames)
-    )
-    whole.stack[:] = [frame for frame in frames[first:] if not _machinery(frame.filename, ours=False)]
+    # Only the first block of ours: further down the application may have called us (start_response).
+    first = next((n for n, frame in enumerate(frames) if frame.filename.startswith(_OURS)), 0)
+    while first < len(frames) and _machinery(frames[first].filename):
+        first += 1
+    if first < len(frames):
+        whole.stack[:] = [frame for frame in frames[first:] if not _import_machinery(frame.filename)]
     for other in (whole.__cause__, whole.__context__):
         if other is not None:
             _trim(other, seen)
 
 
-def _machinery(filename: str, *, ours: bool) -> bool:
-    if filename.startswith("<frozen importlib") or filename.endswith(f"{os.sep}importlib{os.sep}__init__.py"):
-        return True
-    return ours and filename.startswith(_OURS)
+def _machinery(filename: str) -> bool:
+    return filename.startswith(_OURS) or _import_machinery(filename)
+
+
+def _import_machinery(filename: str) -> bool:
+    return filename.startswith("<frozen importlib") or filename.endswith(
+        f"{os.sep}importlib{os.sep}__init__.py"
+    )

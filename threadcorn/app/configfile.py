@@ -6,6 +6,7 @@ the edit, also where the file's size and second are the same.
 
 from __future__ import annotations
 
+import importlib.machinery
 import importlib.util
 import os
 import re
@@ -13,7 +14,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from threadcorn.errors import traceback_text
+from threadcorn.errors import InternalError, traceback_text
 from threadcorn.settings.namespace import namespace_layer
 from threadcorn.settings.sources import Layer
 
@@ -63,10 +64,11 @@ def _read(path: str, label: str, module_name: str) -> Layer:
             source = file.read()
     except OSError as error:
         return Layer(problems=[f"config file {label}: cannot be read: {error.strerror}"])
-    module = ModuleType(module_name)
-    module.__file__ = path
-    module.__package__ = module_name.rpartition(".")[0]
-    module.__dict__["__builtins__"] = __builtins__
+    loader = importlib.machinery.SourceFileLoader(module_name, path)
+    spec = importlib.util.spec_from_file_location(module_name, path, loader=loader)
+    if spec is None:
+        raise InternalError(f"no module can be made of {path}")
+    module = importlib.util.module_from_spec(spec)
     previous = sys.modules.get(module_name)
     # In its place before it runs: dataclasses and pickle look a class's module up there.
     sys.modules[module_name] = module

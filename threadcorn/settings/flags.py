@@ -154,6 +154,6 @@ def _flag_used(argv: Sequence[str], flags: tuple[str, ...]) -> str:
 def _unknown_flag(word: str) -> str:
     flag = word.partition("=")[0]
     rows = (known for row in ROWS.values() if not row.hidden for known in row.flags)
-    close = nearest(flag, (known for known in rows if known.startswith("--")))
+    close = nearest(flag, (known for known in rows if known.startswith("--")), 0.7)
     advice = f"did you mean {close}?" if close else "see threadcorn --help"
     return f"unknown option {flag}; {advice}"

@@ -38,7 +38,8 @@ workers (*workers*), or needs a *restart*: then the reload is refused and the se
 
 def print_config(cfg: Config) -> str:
     """Every row with its value and its origin, as Python that a config file could hold."""
-    shown = {name: _python(row, getattr(cfg, name)) for name, row in ROWS.items() if not row.hidden}
+    settings = cfg.build()
+    shown = {name: _python(row, getattr(settings, name)) for name, row in ROWS.items() if not row.hidden}
     width = min(44, max(len(name) + 3 + len(value) for name, value in shown.items()))
     lines: list[str] = []
     for section in Section:

@@ -1,0 +1,228 @@
+"""Embedding: the classes that programs derive from, short of serving."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from threadcorn.app.base import Application, BaseApplication
+from threadcorn.app.wsgiapp import WSGIApplication
+from threadcorn.errors import ConfigError, ExitCode
+
+
+def hello(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+    start_response("200 OK", [])
+    return [b"hello"]
+
+
+class Standalone(BaseApplication):
+    """The documented example of the field, with only the import changed."""
+
+    def __init__(self, app: Any, options: dict[str, Any] | None = None) -> None:
+        self.options = options or {}
+        self.application = app
+        super().__init__()
+
+    def load_config(self) -> None:
+        config = {
+            key: value
+            for key, value in self.options.items()
+            if key in self.cfg.settings and value is not None
+        }
+        for key, value in config.items():
+            self.cfg.set(key.lower(), value)
+
+    def load(self) -> Any:
+        return self.application
+
+
+@pytest.fixture(autouse=True)
+def _clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PWD", raising=False)
+    for name in [name for name in os.environ if name.startswith(("THREADCORN_", "GUNICORN_"))]:
+        monkeypatch.delenv(name)
+    for name in ("PORT", "WEB_CONCURRENCY"):
+        monkeypatch.delenv(name, raising=False)
+    path, modules, environ = list(sys.path), set(sys.modules), dict(os.environ)
+    yield
+    sys.path[:] = path
+    for name in set(sys.modules) - modules:
+        del sys.modules[name]
+    os.environ.clear()
+    os.environ.update(environ)
+
+
+class TestStandalone:
+    def test_takes_its_options_and_loads_its_application(self) -> None:
+        def pre_fork(server: object, worker: object) -> None:
+            """An option may be a hook."""
+
+        app = Standalone(hello, {"bind": "127.0.0.1:0", "workers": 3, "pre_fork": pre_fork, "what": 1})
+        assert (app.cfg.bind, app.cfg.workers, app.cfg.pre_fork) == (("127.0.0.1:0",), 3, pre_fork)
+        assert app.wsgi() is hello
+
+    def test_knows_the_environment_but_no_file_and_no_arguments(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "threadcorn.conf.py").write_text("workers = 7")
+        monkeypatch.setenv("THREADCORN_CMD_ARGS", "--workers 8")
+        monkeypatch.setenv("PORT", "5000")
+        cfg = Standalone(hello).cfg
+        assert (cfg.workers, cfg.bind) == (1, ("0.0.0.0:5000",))
+
+    def test_a_mistake_is_printed_and_ends_the_program(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit) as caught:
+            Standalone(hello, {"workers": "many"})
+        assert caught.value.code == ExitCode.USAGE
+        assert capsys.readouterr().err == (
+            "threadcorn: workers: expected a whole number or 'auto', got 'many' (set by the program)\n"
+        )
+
+    def test_the_application_is_loaded_once(self) -> None:
+        calls: list[int] = []
+
+        class Counting(Standalone):
+            def load(self) -> Any:
+                calls.append(1)
+                return self.application
+
+        app = Counting(hello)
+        assert app.wsgi() is app.wsgi() is hello
+        assert calls == [1]
+
+
+class TestReload:
+    def test_answers_new_settings_and_leaves_the_present_ones(self) -> None:
+        app = Standalone(hello, {"workers": 2})
+        app.options["workers"] = 5
+        assert app.reload().workers == 5
+        assert app.cfg.workers == 2
+
+    def test_a_mistake_changes_nothing(self) -> None:
+        app = Standalone(hello, {"workers": 2})
+        app.options["workers"] = "many"
+        with pytest.raises(ConfigError, match="expected a whole number"):
+            app.reload()
+        assert app.cfg.workers == 2
+
+    @pytest.mark.parametrize("error", [RuntimeError("oh"), SystemExit(3)])
+    def test_an_exception_of_the_program_is_a_config_error(self, error: BaseException) -> None:
+        class Raising(Standalone):
+            def load_config(self) -> None:
+                if self.options:
+                    raise error
+
+        app = Raising(hello)
+        app.options["x"] = 1
+        with pytest.raises(ConfigError, match=type(error).__name__):
+            app.reload()
+
+    def test_the_command_reads_its_file_again(self, tmp_path: Path) -> None:
+        path = tmp_path / "threadcorn.conf.py"
+        path.write_text("workers = 2")
+        app = WSGIApplication(argv=["mod:app", "--threads", "3"])
+        path.write_text("workers = 4")
+        new = app.reload()
+        assert (new.workers, new.threads, new.wsgi_app) == (4, 3, "mod:app")
+
+    def test_sources_are_those_of_the_start_whatever_was_changed_since(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "sub").mkdir()
+        (tmp_path / "threadcorn.conf.py").write_text(
+            "workers = 2\nchdir = 'sub'\nraw_env = ['THREADCORN_THREADS=9']"
+        )
+        app = WSGIApplication(argv=["mod:app"])
+        first = app.reload()
+        app.adopt(first)
+        assert os.getcwd() == str(tmp_path / "sub")
+        assert app.reload() == first
+        assert first.threads == "auto"
+
+
+class TestAdopting:
+    def test_directory_path_and_environment_are_put_in_force_and_taken_back(self, tmp_path: Path) -> None:
+        for name in ("one", "two"):
+            (tmp_path / name).mkdir()
+        os.environ["TC_OLD"] = "old"
+        app = Standalone(hello, {"chdir": "one", "pythonpath": "lib", "raw_env": ["TC_OLD=x", "TC_NEW=y"]})
+        app.adopt(app.reload())
+        assert os.getcwd() == str(tmp_path / "one")
+        assert sys.path[:2] == [str(tmp_path / "one" / "lib"), str(tmp_path / "one")]
+        assert (os.environ["TC_OLD"], os.environ["TC_NEW"]) == ("x", "y")
+        app.options = {"chdir": str(tmp_path / "two"), "workers": 7}
+        app.adopt(app.reload())
+        assert os.getcwd() == str(tmp_path / "two")
+        assert sys.path[0] == str(tmp_path / "two")
+        assert not any(str(tmp_path / "one") in path for path in sys.path)
+        assert (os.environ["TC_OLD"], os.environ.get("TC_NEW")) == ("old", None)
+        assert app.cfg.workers == 7
+
+    def test_load_for_gives_a_worker_the_application_of_its_generation(self, tmp_path: Path) -> None:
+        (tmp_path / "tcgen1.py").write_text("def app(environ, start_response): return [b'1']")
+        (tmp_path / "tcgen2.py").write_text("def app(environ, start_response): return [b'2']")
+        (tmp_path / "threadcorn.conf.py").write_text("wsgi_app = 'tcgen1:app'")
+        app = WSGIApplication(argv=[])
+        (tmp_path / "threadcorn.conf.py").write_text("wsgi_app = 'tcgen2:app'")
+        assert app.load_for(app.reload())()({}, None) == [b"2"]
+
+    def test_a_moved_link_is_followed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("first", "second"):
+            (tmp_path / name).mkdir()
+        link = tmp_path / "current"
+        link.symlink_to("first")
+        monkeypatch.chdir(link)
+        monkeypatch.setenv("PWD", str(link))
+        app = WSGIApplication(argv=["mod:app"])
+        link.unlink()
+        link.symlink_to("second")
+        app.adopt(app.reload())
+        assert os.getcwd() == str(tmp_path / "second")
+
+
+class TestFacts:
+    @pytest.mark.parametrize(
+        ("argv", "said"),
+        [
+            (["--chdir", "nope"], "chdir: {tmp_path}/nope does not exist"),
+            (["--spool-dir", "a-file"], "spool_dir: {tmp_path}/a-file is not a directory"),
+            (["--log-config", "nope"], "logconfig: nope does not exist"),
+            (["--access-logfile", "nope/x.log"], "accesslog: the directory nope does not exist"),
+            (["--pid", "nope/x.pid"], "pidfile: the directory nope does not exist"),
+            (["--bind", "1:2:3"], "bind '1:2:3': there is more than one colon"),
+        ],
+    )
+    def test_a_claim_that_does_not_hold_is_a_problem(
+        self, tmp_path: Path, argv: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "a-file").write_text("")
+        argv = [str(tmp_path / word) if word == "a-file" else word for word in argv]
+        with pytest.raises(SystemExit):
+            WSGIApplication(argv=["mod:app", *argv])
+        assert said.format(tmp_path=tmp_path) in capsys.readouterr().err
+
+    def test_relative_files_are_looked_for_after_the_change_of_directory(self, tmp_path: Path) -> None:
+        (tmp_path / "sub" / "logs").mkdir(parents=True)
+        WSGIApplication(argv=["mod:app", "--chdir", "sub", "--access-logfile", "logs/x.log"])
+
+    def test_workers_auto_is_a_number_when_it_is_finished(self) -> None:
+        assert isinstance(Standalone(hello, {"workers": "auto"}).reload().workers, int)
+
+
+def test_init_of_a_derived_application_gives_settings_that_the_command_line_beats() -> None:
+    class Derived(Application):
+        def init(self, parser: Any, opts: Any, args: list[str]) -> dict[str, Any]:
+            self.seen = args
+            return {"workers": 4, "threads": 4}
+
+        def load(self) -> Any:
+            return hello
+
+    app = Derived(argv=["one", "--threads", "2"])
+    assert (app.cfg.workers, app.cfg.threads, app.seen) == (4, 2, ["one"])

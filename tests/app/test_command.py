@@ -1,0 +1,128 @@
+"""The command as a person runs it: real processes, exit codes, one clear message."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.kit import run_cli
+from threadcorn import __version__
+
+APP = 'def app(environ, start_response):\n    start_response("200 OK", [])\n    return [b"hi"]\n'
+
+
+WROKERS = (
+    "  - wrokers: there is no such setting; did you mean 'workers'?; a helper's name begins with an "
+    "underscore (config file {site}/threadcorn.conf.py, line 2)"
+)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    (tmp_path / "tcapp.py").write_text(APP)
+    return tmp_path
+
+
+@pytest.mark.parametrize("module", ["threadcorn", "threadcorn.app.wsgiapp"])
+def test_check_config_loads_the_application(site: Path, module: str) -> None:
+    done = run_cli("--check-config", "tcapp:app", cwd=site, module=module)
+    assert (done.code, done.out) == (0, "")
+    assert done.err == "threadcorn: the configuration is valid and the application loads\n"
+
+
+def test_version_and_help_need_no_valid_configuration(site: Path) -> None:
+    (site / "threadcorn.conf.py").write_text("nonsense = (")
+    done = run_cli("--version", cwd=site)
+    assert (done.code, done.out, done.err) == (0, f"threadcorn {__version__}\n", "")
+    done = run_cli("--help", "--workers", "x", cwd=site)
+    assert (
+        done.code == 0 and done.out.startswith("usage: threadcorn [OPTIONS] [MODULE:APP]") and done.err == ""
+    )
+
+
+def test_print_config_needs_no_application_and_shows_origins(site: Path) -> None:
+    (site / "gunicorn.conf.py").write_text("threads = 3")
+    done = run_cli("--print-config", "-w", "2", cwd=site, env={"WEB_CONCURRENCY": "9"})
+    assert done.code == 0, done.err
+    lines = [" ".join(line.split()) for line in done.out.splitlines()]
+    assert "workers = 2 # command line" in lines
+    assert f"threads = 3 # config file {site}/gunicorn.conf.py, line 1" in lines
+    assert "backlog = 2048 # default" in lines
+
+
+def test_print_config_goes_on_to_the_check(site: Path) -> None:
+    done = run_cli("--print-config", "tcapp:nope", cwd=site)
+    assert done.code == 4 and "wsgi_app = 'tcapp:nope'" in done.out and "no attribute 'nope'" in done.err
+
+
+def test_all_mistakes_are_reported_at_once_with_exit_code_2(site: Path) -> None:
+    (site / "threadcorn.conf.py").write_text("\nwrokers = 2\n")
+    done = run_cli("--timout", "3", "--bind", "a:b", "-w", "0", cwd=site, env={"THREADCORN_THREADS": "x"})
+    assert (done.code, done.out) == (2, "")
+    assert done.err.splitlines() == [
+        "threadcorn: 5 mistakes in the configuration:",
+        "  - THREADCORN_THREADS: expected a whole number or 'auto', got 'x' (environment THREADCORN_THREADS)",
+        WROKERS.format(site=site),
+        "  - unknown option --timout; did you mean --timeout? (command line)",
+        "  - -w: must be at least 1, got 0 (command line)",
+        "  - bind 'a:b': 'b' is not a port; write a number from 1 to 65535, 0 for any free port",
+    ]
+
+
+def test_no_application(site: Path) -> None:
+    done = run_cli(cwd=site)
+    assert done.code == 2
+    assert done.err.startswith("threadcorn: no application is named; write threadcorn MODULE:APP")
+    assert len(done.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "code", "said"),
+    [
+        ("tcap:app", 4, "there is no module 'tcap'"),
+        ("tcapp:ap", 4, "tcapp has no attribute 'ap'"),
+        ("tcsyntax:app", 4, "SyntaxError: "),
+        ("tcraises:app", 3, "RuntimeError: own"),
+    ],
+)
+def test_an_application_that_does_not_load(site: Path, target: str, code: int, said: str) -> None:
+    (site / "tcsyntax.py").write_text("def app(:\n")
+    (site / "tcraises.py").write_text("raise RuntimeError('own')\n")
+    done = run_cli("--check-config", target, cwd=site)
+    assert done.code == code
+    assert said in done.err
+    assert "importlib" not in done.err and "loader.py" not in done.err
+    assert ("Traceback" in done.err) is (code == 3)
+
+
+def test_directory_path_and_environment_are_set_before_the_application_is_loaded(site: Path) -> None:
+    (site / "deep" / "lib").mkdir(parents=True)
+    (site / "deep" / "lib" / "tclib.py").write_text("")
+    (site / "deep" / "tcdeep.py").write_text(
+        "import os, tclib\nassert os.environ['TC_X'] == 'a,b'\nassert os.getcwd().endswith('deep')\n" + APP
+    )
+    done = run_cli(
+        "--check-config", "--chdir", "deep", "--pythonpath", "lib", "-e", "TC_X=a,b", "tcdeep:app", cwd=site
+    )
+    assert done.code == 0, done.err
+
+
+def test_settings_of_gunicorns_warn_and_go_on(site: Path) -> None:
+    done = run_cli("--check-config", "-k", "gevent", "tcapp:app", cwd=site)
+    assert done.code == 0
+    assert done.err.splitlines()[0] == (
+        "threadcorn: --worker-class has no effect: there is one kind of worker here, and it has threads "
+        "(--threads) (command line)"
+    )
+
+
+def test_a_configuration_in_a_deleted_directory(tmp_path: Path) -> None:
+    script = (
+        "import os, sys, tempfile; place = tempfile.mkdtemp(); os.chdir(place); os.rmdir(place);"
+        "from threadcorn.cli import main; sys.argv[1:] = ['a:b']; main()"
+    )
+    (tmp_path / "tcscript.py").write_text(script)
+    done = run_cli(cwd=tmp_path, module="tcscript")
+    assert done.code == 2
+    assert done.err == "threadcorn: the current directory has been deleted; change to one that exists\n"
