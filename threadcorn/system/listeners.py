@@ -340,7 +340,7 @@ class ShardGroup:
             running,
             lambda program: _attach(first, program, SO_ATTACH_REUSEPORT_CBPF),
         )
-        if not self._tombstone:
+        if not self._tombstone and not (self.rung is Rung.FILTER and self.attach(running)):
             self.detach()
         return bool(self._tombstone)
 
