@@ -1,0 +1,191 @@
+"""Response heads: what an application may put into one, and how it looks on the wire.
+
+Everything that does not change between two responses is computed once and kept: the status line of
+a status, the wire form of a field name, the Server and Date lines of the current second. What the
+application sends is checked before a byte of it is used (RFC 9112 section 4 and 5, PEP 3333),
+because a CR in a field value is somebody else's response.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import IntEnum
+from http import HTTPStatus
+from time import time
+
+SERVER = "threadcorn"
+
+#: Longest an in-process cache of names or statuses may become. An application that makes names from
+#: request data would otherwise grow it without end.
+CACHE_LIMIT = 512
+
+CRLF2 = "\r\n\r\n"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+class Kind(IntEnum):
+    """What the server does with a field that the application set."""
+
+    PLAIN = 0
+    CONTENT_LENGTH = 1
+    HOP_BY_HOP = 2
+    DATE = 3
+    SERVER = 4
+    CONNECTION = 5
+
+
+# Enum members by name: looking one up through its class costs more than the comparison.
+PLAIN, CONTENT_LENGTH, HOP_BY_HOP, DATE, SERVER_NAME, CONNECTION = Kind
+
+_KINDS = {
+    "content-length": Kind.CONTENT_LENGTH,
+    "date": Kind.DATE,
+    "server": Kind.SERVER,
+    "connection": Kind.CONNECTION,
+    **dict.fromkeys(
+        (
+            "keep-alive",
+            "proxy-authenticate",
+            "proxy-authorization",
+            "proxy-connection",
+            "te",
+            "trailer",
+            "transfer-encoding",
+            "upgrade",
+        ),
+        Kind.HOP_BY_HOP,
+    ),
+}
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+_STATUS = re.compile(r"([2-5][0-9][0-9]) ([\t\x20-\x7e\x80-\xff]*)\Z")
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*\Z")
+
+#: Statuses that have no content, whatever the application yields (RFC 9110 section 6.4.1).
+BODYLESS = frozenset(("204", "304"))
+
+#: Field name to its wire form and what to do with it.
+FIELD_NAMES: dict[str, tuple[str, Kind]] = {}
+#: Whole field lines that have been checked before. Most of an application's fields are the same in each
+#: response; those that are not push each other out, all at once when there are too many.
+FIELD_LINES: dict[tuple[str, str], str] = {}
+LINE_CACHE_LIMIT = 2048
+LINE_CACHE_VALUE = 100
+#: Status to its line and whether it has no content.
+STATUS_LINES: dict[str, tuple[str, bool]] = {}
+
+
+def learn_name(name: str) -> tuple[str, Kind]:
+    """The wire form of a field name (`"\\r\\nName: "`) and what to do with the field.
+
+    Raises TypeError when it is no `str`, ValueError when it is no token (RFC 9110 section 5.1).
+    """
+    if type(name) is not str:
+        raise TypeError(f"response header name must be str, not {type(name).__name__}: {name!r}")
+    if not _TOKEN.match(name):
+        raise ValueError(f"response header name is not a token: {name!r}")
+    known = (f"\r\n{name}: ", _KINDS.get(name.lower(), Kind.PLAIN))
+    if len(FIELD_NAMES) < CACHE_LIMIT:
+        FIELD_NAMES[name] = known
+    return known
+
+
+def learn_status(status: str) -> tuple[str, bool]:
+    """The status line of a WSGI status string (`"200 OK"`), and whether it has no content.
+
+    Raises TypeError when it is no `str`, ValueError when it is not three digits from 200 to 599, a
+    space and a reason without controls. Interim responses do not come this way.
+    """
+    if type(status) is not str:
+        raise TypeError(f"response status must be str, not {type(status).__name__}: {status!r}")
+    if not _STATUS.match(status):
+        raise ValueError(f"response status must be like '200 OK', from 200 to 599: {status!r}")
+    known = ("HTTP/1.1 " + status, status[:3] in BODYLESS)
+    if len(STATUS_LINES) < CACHE_LIMIT:
+        STATUS_LINES[status] = known
+    return known
+
+
+def check_value(name: str, value: str) -> None:
+    """Raise when a field value is no `str` or holds a control character or one beyond latin-1."""
+    if type(value) is not str:
+        raise TypeError(f"value of response header {name!r} must be str, not {type(value).__name__}")
+    if not _VALUE.match(value):
+        raise ValueError(f"value of response header {name!r} holds a forbidden character: {value!r}")
+
+
+def learn_line(pair: tuple[str, str], line: str) -> None:
+    """Remember a field line that has been checked. Long values hardly ever come twice."""
+    if len(line) <= LINE_CACHE_VALUE:
+        if len(FIELD_LINES) >= LINE_CACHE_LIMIT:
+            FIELD_LINES.clear()
+        FIELD_LINES[pair] = line
+
+
+def declared_length(value: str) -> int:
+    """The number in a Content-Length that the application set. Raises ValueError."""
+    if not (value.isascii() and value.isdecimal() and len(value) < 20):
+        raise ValueError(f"response Content-Length is not a number: {value!r}")
+    return int(value)
+
+
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+def http_date(seconds: float) -> str:
+    """IMF-fixdate (RFC 9110 section 5.6.7) of a wall-clock time, whatever the locale."""
+    from time import gmtime
+
+    year, month, day, hour, minute, second, weekday, _, _ = gmtime(seconds)
+    return f"{_DAYS[weekday]}, {day:02d} {_MONTHS[month - 1]} {year:04d} {hour:02d}:{minute:02d}:{second:02d} GMT"
+
+
+class Stamp:
+    """The Server and Date lines of this second.
+
+    Whoever leads calls `refresh` after each poll, which is at least four times a second, so that a response
+    reads one attribute instead of asking the clock.
+    """
+
+    __slots__ = ("_second", "text")
+
+    def __init__(self) -> None:
+        self._second = 0
+        self.text = ""
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Two threads that cross a second together write the same thing."""
+        now = int(time())
+        if now != self._second:
+            self.text = f"\r\nServer: {SERVER}\r\nDate: {http_date(now)}"
+            self._second = now
+
+
+STAMP = Stamp()
+
+
+def stamp_without(date: bool, server: bool) -> str:
+    """The lines of `stamp` that the application has not set itself."""
+    text = "" if server else f"\r\nServer: {SERVER}"
+    return text if date else f"{text}\r\nDate: {http_date(time())}"
+
+
+def error_response(status: int, detail: str = "", *, extra: str = "", body: bool = True) -> bytes:
+    """A whole response of the server's own, with `Connection: close`.
+
+    `detail` must hold nothing that came from the wire. `extra` is complete field lines with their
+    CRLF. `body` is false for the answer to a HEAD request.
+    """
+    try:
+        phrase = HTTPStatus(status).phrase
+    except ValueError:
+        phrase = "Error"
+    text = f"{status} {phrase}\n" + (f"{detail}\n" if detail else "")
+    head = (
+        f"HTTP/1.1 {status} {phrase}{STAMP.text}\r\nContent-Type: text/plain; charset=utf-8\r\n"
+        f"Content-Length: {len(text.encode())}\r\n{extra}Connection: close{CRLF2}"
+    )
+    return head.encode("latin-1") + (text.encode() if body else b"")

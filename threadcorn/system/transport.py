@@ -1,0 +1,210 @@
+"""Bytes to a client that may not read them: send what fits, keep the rest in order, never wait.
+
+`Outbox` holds what the kernel would not take yet: references to what the application gave, then,
+when those become too many, a temporary file. Law: an outbox is created and published before the
+poller is asked for writability, so that no edge can fall between the two.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import socket
+import stat
+import tempfile
+import threading
+from collections import deque
+from typing import Any
+
+#: The peer is gone, in one of its ways of saying so (send(2), recv(2)).
+GONE = frozenset(
+    (
+        errno.EPIPE,
+        errno.ECONNRESET,
+        errno.ECONNABORTED,
+        errno.ENOTCONN,
+        errno.ESHUTDOWN,
+        errno.ETIMEDOUT,
+        errno.EHOSTUNREACH,
+        errno.ENETUNREACH,
+        errno.ENETDOWN,
+        errno.EBADF,
+    )
+)
+
+#: One sendfile(2) call moves at most this much, so that a fast client cannot keep the leader.
+SENDFILE_STEP = 1 << 20
+#: Bytes one flush may send before other connections get their turn.
+FLUSH_TURN = 4 << 20
+
+
+class FileSpan:
+    """Part of a file still to be sent. Owns its descriptor."""
+
+    __slots__ = ("count", "descriptor", "offset")
+
+    def __init__(self, descriptor: int, offset: int, count: int) -> None:
+        self.descriptor = descriptor
+        self.offset = offset
+        self.count = count
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+
+
+class Truncated(Exception):
+    """A file became shorter while it was being sent."""
+
+
+class Outbox:
+    """What one client has not taken yet. Appended to by the owner, flushed by whoever holds `token`."""
+
+    __slots__ = (
+        "_again",
+        "_items",
+        "_memory",
+        "_memory_limit",
+        "_spool",
+        "_spool_dir",
+        "sent",
+        "size",
+        "token",
+    )
+
+    def __init__(self, memory_limit: int, spool_dir: str | None) -> None:
+        self._items: deque[memoryview | FileSpan] = deque()
+        self._memory = 0
+        self._memory_limit = memory_limit
+        self._spool: tuple[int, int] | None = None  # descriptor and length of the temporary file
+        self._spool_dir = spool_dir
+        self._again = False
+        self.token = threading.Lock()
+        self.size = 0
+        self.sent = 0
+
+    def append(self, data: bytes | memoryview) -> None:
+        """Keep `data`; the caller is the connection's owner. Raises OSError when the disk is full."""
+        with self.token:
+            size = len(data)
+            if self._spool is None and self._memory + size <= self._memory_limit:
+                self._items.append(memoryview(data))
+                self._memory += size
+            else:
+                self._append_to_file(data)
+            self.size += size
+
+    def append_file(self, span: FileSpan) -> None:
+        """Keep part of a file, whose descriptor becomes ours."""
+        with self.token:
+            self._items.append(span)
+            self.size += span.count
+
+    def _append_to_file(self, data: bytes | memoryview) -> None:
+        if self._spool is None:
+            descriptor, path = tempfile.mkstemp(prefix="threadcorn-out-", dir=self._spool_dir)
+            os.unlink(path)
+            self._spool = (descriptor, 0)
+        descriptor, end = self._spool
+        view = memoryview(data)
+        done = 0
+        while done < len(view):
+            done += os.pwrite(descriptor, view[done:], end + done)
+        self._spool = (descriptor, end + done)
+        last = self._items[-1] if self._items else None
+        if isinstance(last, FileSpan) and last.descriptor == descriptor:
+            last.count += done
+        else:
+            self._items.append(FileSpan(descriptor, end, done))
+
+    def flush(self, sock: socket.socket) -> bool:
+        """Send what the kernel takes. True when everything has left.
+
+        May be called by the owner and by the leader at once: the second one leaves a mark and goes,
+        the first one sees it and looks again. Raises OSError when the peer is gone, Truncated.
+        """
+        self._again = True
+        while self._again:
+            if not self.token.acquire(blocking=False):
+                return False
+            try:
+                self._again = False
+                self._flush_locked(sock)
+            finally:
+                self.token.release()
+        return self.size == 0
+
+    def _flush_locked(self, sock: socket.socket) -> None:
+        items = self._items
+        while items:
+            item = items[0]
+            try:
+                if isinstance(item, FileSpan):
+                    step = min(item.count, SENDFILE_STEP)
+                    done = os.sendfile(sock.fileno(), item.descriptor, item.offset, step)
+                    if done == 0:
+                        raise Truncated("the file became shorter while it was sent")
+                    item.offset += done
+                    item.count -= done
+                    if item.count == 0:
+                        self._drop(item)
+                else:
+                    done = sock.send(item)
+                    self._memory -= done
+                    if done == len(item):
+                        items.popleft()
+                    else:
+                        items[0] = item[done:]
+            except (BlockingIOError, InterruptedError):
+                return
+            self.size -= done
+            self.sent += done
+
+    def _drop(self, span: FileSpan) -> None:
+        self._items.popleft()
+        if self._spool is not None and span.descriptor == self._spool[0]:
+            self._spool = None
+        span.close()
+
+    def close(self) -> None:
+        """Forget everything and close what is open."""
+        with self.token:
+            for item in self._items:
+                if isinstance(item, FileSpan):
+                    item.close()
+            self._items.clear()
+            self._spool = None
+            self.size = self._memory = 0
+
+
+def regular_file(filelike: Any) -> tuple[int, int, int] | None:
+    """Descriptor, offset and bytes left of the regular file behind an object, None when there is none.
+
+    Only a regular file has a length that can be promised, and only one whose descriptor is the data: a gzip
+    file has a descriptor too, and so does a text file whose buffer is ahead of its offset; both answer `tell`
+    with something else than what sendfile(2) would start from.
+    """
+    if isinstance(filelike, io.TextIOBase) or not isinstance(
+        filelike, (io.BufferedReader, io.BufferedRandom, io.FileIO)
+    ):
+        filelike = getattr(filelike, "file", None)  # tempfile's wrappers
+        if not isinstance(filelike, (io.BufferedReader, io.BufferedRandom, io.FileIO)):
+            return None
+    try:
+        descriptor = filelike.fileno()
+        offset = filelike.tell()
+        status = os.fstat(descriptor)
+    except (OSError, ValueError):
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return descriptor, offset, max(0, status.st_size - offset)
+
+
+def linger(sock: socket.socket) -> None:
+    """Say that nothing more will come, so that the peer can read our answer before we close."""
+    try:
+        sock.shutdown(socket.SHUT_WR)
+    except OSError as error:
+        if error.errno not in GONE:
+            raise

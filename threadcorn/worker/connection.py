@@ -1,0 +1,189 @@
+"""A connection in the worker: its socket, its phase, who owns it, what it still has to send.
+
+Law: whoever holds `token` owns the connection: reads it, runs its request, ends it. The leader marks
+`again` *before* it tries the token, the owner looks at `again` *after* it has given the token back, so
+one of the two always sees the other, with a GIL or without.
+
+The exceptions are the outbox, which has a token of its own so that the leader can flush while the
+application still runs, and `cut`, which only shuts the socket down so that the owner finds out.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+import threading
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+from threadcorn.system.transport import GONE, FileSpan, Outbox, Truncated, regular_file
+from threadcorn.wsgi.gateway import ClientGone
+
+if TYPE_CHECKING:
+    from threadcorn.worker.reactor import Reactor
+
+FOREVER = math.inf
+
+
+class Phase(IntEnum):
+    """What the connection waits for (design: the table of phases in docs/architecture.md)."""
+
+    IDLE = 0  # the next request; deadline: keepalive, or header_timeout before the first one
+    READING = 1  # the rest of a head or of a buffered body
+    RUNNING = 2  # the application
+    FLUSHING = 3  # room in the socket for a finished response
+    LINGERING = 4  # the peer's end, after we said close
+    CLOSED = 5
+
+
+# By name: looking a member up through its class costs more than the rest of the comparison.
+IDLE, READING, RUNNING, FLUSHING, LINGERING, CLOSED = Phase
+
+
+class Connection:
+    """One accepted connection. A `Sink` for the gateway."""
+
+    __slots__ = (
+        "again",
+        "broken",
+        "closing",
+        "deadline",
+        "fd",
+        "group",
+        "half_closed",
+        "intake",
+        "mark",
+        "out",
+        "peer",
+        "phase",
+        "port",
+        "reactor",
+        "recv",
+        "rest",
+        "send",
+        "sock",
+        "token",
+    )
+
+    def __init__(self, sock: socket.socket, peer: str, port: str, group: int, reactor: Reactor) -> None:
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.recv = sock.recv
+        self.send = sock.send
+        self.peer = peer
+        self.port = port
+        self.group = group  # index of the bind address it came in by
+        self.reactor = reactor
+        self.token = threading.Lock()
+        self.again = False
+        self.phase = Phase.IDLE
+        self.deadline = FOREVER
+        self.intake: Any = None  # what takes the next bytes when they are not the start of a head
+        self.rest = b""  # bytes that came behind the last request
+        self.out: Outbox | None = None
+        self.mark = (0.0, 0)  # when the minimum rate was last judged, and bytes sent by then
+        self.half_closed = False  # the peer's end was seen in an event, not yet by recv
+        self.broken = False
+        self.closing = False  # close once the outbox is empty
+
+    # -- the sink: called by the owner
+
+    def write(self, data: bytes) -> None:
+        """Send now what the kernel takes, keep the rest. Raises ClientGone."""
+        if self.out is None:
+            try:
+                sent = self.send(data)
+            except (BlockingIOError, InterruptedError):
+                sent = 0
+            except OSError as error:
+                raise self._gone(error) from None
+            if sent != len(data):
+                self._keep(memoryview(data)[sent:])
+            return
+        self._keep(data)
+
+    def write_pieces(self, pieces: list[bytes]) -> None:
+        """The same for several pieces, without copying them together."""
+        sent = 0
+        if self.out is None:
+            try:
+                sent = self.sock.sendmsg(pieces)
+            except (BlockingIOError, InterruptedError):
+                sent = 0
+            except OSError as error:
+                raise self._gone(error) from None
+        for piece in pieces:
+            if sent >= len(piece):
+                sent -= len(piece)
+            else:
+                self._keep(memoryview(piece)[sent:])
+                sent = 0
+
+    def file_span(self, filelike: Any) -> tuple[int, int, int] | None:
+        """What `write_file` needs, or None when the file has to be read and written."""
+        return regular_file(filelike) if self.reactor.limits.sendfile else None
+
+    def write_file(self, head: bytes, descriptor: int, offset: int, count: int) -> None:
+        """Send a head and then part of a file by sendfile(2), when that is allowed."""
+        self.write(head)
+        if not count:
+            return
+        span = FileSpan(os.dup(descriptor), offset, count)
+        out = self._outbox()
+        out.append_file(span)
+        self.reactor.want_write(self)
+        self._flush()
+
+    def _gone(self, error: OSError) -> ClientGone:
+        if error.errno not in GONE:
+            raise error
+        self.broken = True
+        return ClientGone(str(error))
+
+    def _outbox(self) -> Outbox:
+        out = self.out
+        if out is None:
+            reactor = self.reactor
+            out = self.out = Outbox(reactor.limits.response_memory, reactor.limits.spool_dir)
+            self.mark = (reactor.clock(), 0)
+            reactor.deadlines.watch(self, self.mark[0] + reactor.limits.write_timeout)
+        return out
+
+    def _keep(self, data: bytes | memoryview) -> None:
+        first = self.out is None
+        out = self._outbox()
+        try:
+            out.append(data)
+        except OSError as error:
+            # The disk that takes what does not fit into memory is full: the response is lost, nothing else.
+            self.broken = True
+            raise ClientGone(f"cannot keep the rest of a response: {error}") from error
+        if first:
+            self.reactor.want_write(self)
+        self._flush()
+        limits = self.reactor.limits
+        if out.size > limits.response_memory + limits.response_spool:
+            self.reactor.wait_for_room(self, out)
+
+    def _flush(self) -> None:
+        out = self._outbox()
+        if self.broken:
+            raise ClientGone("the connection was cut")
+        try:
+            out.flush(self.sock)
+        except OSError as error:
+            raise self._gone(error) from None
+        except Truncated as error:
+            self.broken = True
+            raise ClientGone(str(error)) from None
+
+    # -- called by the leader, whoever owns the connection
+
+    def cut(self) -> None:
+        """End it from outside: the owner's next call on the socket fails."""
+        self.broken = True
+        try:
+            self.sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # already gone, which is what we want

@@ -1,0 +1,306 @@
+"""From bytes to a complete request, without ever waiting for them.
+
+`Intake.read` is called by the owner of a connection after an event. It answers a request that is whole,
+or None: more bytes have to come, or the connection has ended or been refused. Between two requests a
+connection keeps nothing here (`conn.intake` is None); half a head or half a body is kept in an object that
+says what the next bytes mean.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from io import BytesIO
+from typing import IO, Any
+
+from threadcorn.errors import ProtocolViolation
+from threadcorn.http1.chunked import ChunkedDecoder
+from threadcorn.http1.parser import BEGIN, HeadParser, Limits, Request, check_partial, skip_blank
+from threadcorn.http1.response import CONTINUE, error_response
+from threadcorn.worker.connection import RUNNING, Connection, Phase
+from threadcorn.worker.reactor import Lingering, Reactor
+from threadcorn.worker.streaming import BodySource
+from threadcorn.wsgi.gateway import ClientGone
+from threadcorn.wsgi.input import StreamedBody
+
+RECV = 65536
+#: Reads of one connection before the others get their turn.
+TURNS = 16
+
+
+class Head:
+    """Half a head: the raw bytes, so that the verdict cannot depend on how they were split."""
+
+    __slots__ = ("_limits", "_start", "_state", "buffer")
+
+    def __init__(self, limits: Limits) -> None:
+        self.buffer = bytearray()
+        self._limits = limits
+        self._start = 0
+        self._state = BEGIN
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes] | None:
+        """Take bytes. The whole head and what came behind it, or None. Raises ProtocolViolation early."""
+        buffer = self.buffer
+        known = len(buffer)
+        buffer += data
+        start = skip_blank(buffer)
+        if start != self._start:
+            self._start, self._state = start, BEGIN
+        # The end may have begun in the bytes before these.
+        end = buffer.find(b"\r\n\r\n", max(start, known - 3)) + 4
+        if end < 4:
+            self._state = check_partial(buffer, self._limits, self._state, start)
+            return None
+        return bytes(buffer[start:end]), bytes(buffer[end:])
+
+    def renew(self, now: float) -> None:
+        return None  # absolute: bytes that drip in do not buy time
+
+    def close(self) -> None:
+        pass
+
+
+class Body:
+    """A body on its way into memory, and beyond `body_memory` into a temporary file."""
+
+    __slots__ = ("_chunks", "_file", "_limits", "_mark", "_size", "decoder", "left", "request")
+
+    def __init__(self, request: Request, limits: Any, http_limits: Limits, now: float) -> None:
+        self.request = request
+        self.left = request.length
+        self.decoder = ChunkedDecoder(http_limits) if request.length < 0 else None
+        self._limits = limits
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._file: IO[bytes] | None = None
+        self._mark = (now, 0)
+
+    def feed(self, data: bytes) -> bytes | None:
+        """Take bytes. Answers what came behind the body when the body is complete, else None."""
+        decoder = self.decoder
+        if decoder is None:
+            if len(data) < self.left:
+                self.left -= len(data)
+                self._store(data)
+                return None
+            self._store(data[: self.left])
+            rest = data[self.left :]
+            self.left = 0
+            return rest
+        for block in decoder.feed(data):
+            self._store(block)
+        return decoder.leftover if decoder.done else None
+
+    def _store(self, block: bytes) -> None:
+        self._size += len(block)
+        if self._file is not None:
+            self._file.write(block)
+            return
+        self._chunks.append(block)
+        if self._size > self._limits.body_memory:
+            self._file = tempfile.TemporaryFile(prefix="threadcorn-body-", dir=self._limits.spool_dir)
+            self._file.writelines(self._chunks)
+            self._chunks.clear()
+
+    def input(self) -> IO[bytes]:
+        """The complete body as `wsgi.input`."""
+        if self._file is None:
+            return BytesIO(b"".join(self._chunks))
+        file, self._file = self._file, None
+        file.seek(0)
+        return file
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    def renew(self, now: float) -> float | None:
+        """A deadline later when enough has come since the last look (seconds, monotonic)."""
+        since, size = self._mark
+        if self._size - size < max(1.0, self._limits.body_min_rate * (now - since)):
+            return None
+        self._mark = (now, self._size)
+        return now + float(self._limits.body_timeout)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+class Intake:
+    """One per worker; keeps no state of its own but counters."""
+
+    def __init__(self, reactor: Reactor, http_limits: Limits) -> None:
+        self._reactor = reactor
+        self._limits = reactor.limits
+        self._http_limits = http_limits
+        self.refused = 0
+        reactor.on_late_head = self.late
+
+    def read(self, conn: Connection, parsers: list[HeadParser]) -> Request | None:
+        """A complete request, its environ filled, or None."""
+        data = conn.rest
+        if data:
+            conn.rest = b""
+        else:
+            try:
+                data = conn.recv(RECV)
+            except (BlockingIOError, InterruptedError):
+                return None
+            except OSError:
+                self._reactor.close(conn)
+                return None
+            if len(data) == RECV:
+                conn.again = True  # there may be more, and its edge has been used up
+        if conn.intake is None and data and data[0] != 13:  # no blank line in front
+            end = data.find(b"\r\n\r\n") + 4
+            if end > 4:
+                if end == len(data):
+                    head = data
+                else:
+                    head = data[:end]
+                    conn.rest = data[end:]
+                try:
+                    request = parsers[conn.group].parse(head)
+                except ProtocolViolation as violation:
+                    self.refuse(conn, violation)
+                    return None
+                environ = request.environ
+                environ["REMOTE_ADDR"] = conn.peer
+                environ["REMOTE_PORT"] = conn.port
+                if request.length == 0:
+                    environ["wsgi.input"] = BytesIO()
+                    conn.phase = RUNNING
+                    return request
+                return self._body(conn, request)
+        return self._slow(conn, parsers, data)
+
+    # -- everything that is not one whole head in one piece
+
+    def _slow(self, conn: Connection, parsers: list[HeadParser], data: bytes) -> Request | None:
+        """Bytes that continue something, or begin something that is not whole."""
+        try:
+            for _ in range(TURNS):
+                if not data:
+                    self._reactor.close(conn)
+                    return None
+                request = self._take(conn, parsers, data)
+                if request is not None:
+                    conn.again = True
+                    return request
+                if conn.phase is Phase.CLOSED:
+                    return None
+                try:
+                    data = conn.recv(RECV)
+                except (BlockingIOError, InterruptedError):
+                    return None
+                except OSError:
+                    self._reactor.close(conn)
+                    return None
+            # Others first; the rest of this one's bytes afterwards.
+            conn.again = True
+            if data:
+                return self._take(conn, parsers, data)
+            self._reactor.close(conn)
+        except ProtocolViolation as violation:
+            self.refuse(conn, violation)
+        except OSError as error:
+            # The disk that takes what does not fit into memory.
+            self.refuse(conn, ProtocolViolation(503, f"the body cannot be kept: {error.strerror}"))
+        return None
+
+    def _take(self, conn: Connection, parsers: list[HeadParser], data: bytes) -> Request | None:
+        state = conn.intake
+        if state is None:
+            state = conn.intake = Head(self._http_limits)
+            conn.phase = Phase.READING
+            conn.deadline = self._reactor.now + self._limits.header_timeout
+            self._reactor.deadlines.watch(conn, conn.deadline)
+        if state.__class__ is Head:
+            whole = state.feed(data)
+            if whole is None:
+                return None
+            conn.intake = None
+            head, conn.rest = whole
+            request = parsers[conn.group].parse(head)
+            environ = request.environ
+            environ["REMOTE_ADDR"] = conn.peer
+            environ["REMOTE_PORT"] = conn.port
+            if request.length == 0:
+                environ["wsgi.input"] = BytesIO()
+                conn.phase = RUNNING
+                return request
+            return self._body(conn, request)
+        if state.__class__ is Body:
+            return self._feed_body(conn, state, data)
+        if isinstance(state, Lingering) and not state.drop(data):
+            self._reactor.close(conn)
+        return None
+
+    def _body(self, conn: Connection, request: Request) -> Request | None:
+        limits = self._limits
+        if request.length > limits.max_body_size:
+            self.refuse(conn, ProtocolViolation(413, "the body is longer than max_body_size"))
+            return None
+        if limits.stream_body:
+            source = BodySource(conn, request, self._http_limits)
+            request.environ["wsgi.input"] = StreamedBody(source.read_some)
+            conn.intake = source
+            conn.phase = RUNNING
+            return request
+        now = self._reactor.now
+        body = Body(request, limits, self._http_limits, now)
+        conn.intake = body
+        conn.phase = Phase.READING
+        conn.deadline = now + limits.body_timeout
+        self._reactor.deadlines.watch(conn, conn.deadline)
+        data, conn.rest = conn.rest, b""
+        if data:
+            try:
+                complete = self._feed_body(conn, body, data)
+            except ProtocolViolation as violation:
+                self.refuse(conn, violation)
+                return None
+            if complete is not None or conn.phase is Phase.CLOSED:
+                return complete
+        elif request.expect:
+            try:
+                conn.write(CONTINUE)
+            except ClientGone:
+                self._reactor.close(conn)
+                return None
+        conn.again = True  # bytes that came since the last recv have raised an edge, those before it have not
+        return None
+
+    def _feed_body(self, conn: Connection, body: Body, data: bytes) -> Request | None:
+        rest = body.feed(data)
+        if body.size > self._limits.max_body_size:
+            raise ProtocolViolation(413, "the body is longer than max_body_size")
+        if rest is None:
+            return None
+        request = body.request
+        request.environ["wsgi.input"] = body.input()
+        conn.intake = None
+        conn.rest = rest
+        conn.phase = RUNNING
+        return request
+
+    # -- refusals
+
+    def refuse(self, conn: Connection, violation: ProtocolViolation) -> None:
+        """Answer once, parse nothing behind it, linger, close."""
+        self.refused += 1
+        conn.rest = b""
+        state, conn.intake = conn.intake, None
+        if state is not None:
+            state.close()
+        try:
+            conn.write(error_response(violation.status, violation.reason))
+        except ClientGone:
+            self._reactor.close(conn)
+            return
+        self._reactor.shut(conn)
+
+    def late(self, conn: Connection) -> None:
+        """A head or a body that was not complete in time."""
+        self.refuse(conn, ProtocolViolation(408, "the request was not complete in time"))

@@ -1,0 +1,50 @@
+"""The settings that a worker looks at for each connection, in one object made at its start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from threadcorn.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLimits:
+    """Seconds and bytes; see docs/settings.md for each."""
+
+    keepalive: float
+    header_timeout: float
+    body_timeout: float
+    body_min_rate: int
+    write_timeout: float
+    write_min_rate: int
+    linger_timeout: float
+    body_memory: int
+    max_body_size: int
+    stream_body: bool
+    spool_dir: str | None
+    response_memory: int
+    response_spool: int
+    drain_limit: int
+    connections: int
+    sendfile: bool
+
+    @classmethod
+    def of(cls, settings: Settings) -> WorkerLimits:
+        return cls(
+            keepalive=settings.keepalive,
+            header_timeout=settings.header_timeout,
+            body_timeout=settings.body_timeout,
+            body_min_rate=settings.body_min_rate,
+            write_timeout=settings.write_timeout,
+            write_min_rate=settings.write_min_rate,
+            linger_timeout=settings.linger_timeout,
+            body_memory=settings.body_memory,
+            max_body_size=settings.max_body_size,
+            stream_body=settings.stream_body,
+            spool_dir=settings.spool_dir,
+            response_memory=settings.response_memory,
+            response_spool=settings.response_spool,
+            drain_limit=settings.drain_limit,
+            connections=settings.worker_connections,
+            sendfile=settings.sendfile,
+        )

@@ -1,0 +1,273 @@
+"""The reactor: the poller, the table of connections, their deadlines, and how they end.
+
+Who may call what: `events`, `look_at_deadlines` and the special handlers belong to the leader. `add` belongs
+to whoever accepted or was given a connection. `want_write`, `finish`, `shut`, `close` belong to the owner of
+the connection, `cut` and `push` to anybody.
+
+Descriptors are registered once, edge-triggered; nothing is re-armed between two requests. Writability is
+added once to a connection that ever had to wait for room.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+
+from threadcorn.policy.deadlines import GRAIN, Deadlines
+from threadcorn.system.poller import EDGE, HANG_UP, IN, OUT, EdgePoller, wait_for
+from threadcorn.system.transport import Outbox, Truncated, linger
+from threadcorn.worker.connection import FOREVER, Connection, Phase
+from threadcorn.worker.limits import WorkerLimits
+from threadcorn.wsgi.gateway import ClientGone
+
+#: How long after its deadline was last checked a connection without a deadline is looked at again.
+LOOK_AGAIN = 10.0
+#: Bytes of a peer that goes on sending after we said close, before we stop reading it politely.
+LINGER_BYTES = 1 << 20
+#: The answer to a peer that began a head and did not finish it in time is made by the intake.
+Expired = Callable[[Connection], None]
+
+
+class Reactor:
+    """One per worker."""
+
+    def __init__(self, limits: WorkerLimits) -> None:
+        self.limits = limits
+        self.clock = monotonic
+        self.now = monotonic()
+        self.poller = EdgePoller()
+        self.connections: dict[int, Connection] = {}
+        self.special: dict[int, Callable[[], None]] = {}
+        self.deadlines: Deadlines[Connection] = Deadlines()
+        self.ready: deque[tuple[int, int]] = deque()
+        self.next_look = 0.0
+        #: A connection is looked at this often at least, so that no deadline can be set which is nearer
+        #: than its place in the wheel.
+        self.look_every = min(LOOK_AGAIN, max(GRAIN, limits.keepalive), max(GRAIN, limits.header_timeout))
+        self.draining = False
+        self.accepted = 0
+        self.timed_out = 0
+        self._lock = threading.Lock()  # guards changes of `connections`; the leader reads without it
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) if hasattr(os, "eventfd") else -1
+        self._bell_pipe = (-1, -1)
+        if self._bell < 0:
+            self._bell_pipe = os.pipe()
+            for end in self._bell_pipe:
+                os.set_blocking(end, False)
+        self.watch(self._bell_reader(), self._silence)
+        self.on_late_head: Expired = self.close
+        self.on_room: Callable[[], None] = nothing
+        self.on_tick: Callable[[], None] = nothing
+
+    # -- waking the leader
+
+    def _bell_reader(self) -> int:
+        return self._bell if self._bell >= 0 else self._bell_pipe[0]
+
+    def ring(self) -> None:
+        """Make a leader that polls return. Any thread."""
+        try:
+            if self._bell >= 0:
+                os.eventfd_write(self._bell, 1)
+            else:
+                os.write(self._bell_pipe[1], b"!")
+        except BlockingIOError:
+            pass  # it rings already
+
+    def _silence(self) -> None:
+        try:
+            os.read(self._bell_reader(), 4096)
+        except BlockingIOError:
+            pass
+
+    # -- descriptors
+
+    def watch(self, fd: int, handler: Callable[[], None]) -> None:
+        """Call `handler` on the leader whenever `fd` is readable (level-triggered)."""
+        self.special[fd] = handler
+        self.poller.register(fd, IN)
+
+    def unwatch(self, fd: int) -> None:
+        if self.special.pop(fd, None) is not None:
+            self.poller.unregister(fd)
+
+    def add(self, conn: Connection, deadline: float) -> None:
+        """Take a new connection in. Bytes that are there already raise an event."""
+        conn.deadline = deadline
+        with self._lock:
+            self.connections[conn.fd] = conn
+        self.accepted += 1
+        self.deadlines.watch(conn, min(deadline, self.now + self.look_every))
+        self.poller.register(conn.fd, EDGE | IN | HANG_UP)
+
+    def snapshot(self) -> list[Connection]:
+        """The connections of this moment. Any thread."""
+        with self._lock:
+            return list(self.connections.values())
+
+    def want_write(self, conn: Connection) -> None:
+        """From now on room in the socket is an event too; room that is there already raises one now."""
+        self.poller.modify(conn.fd, EDGE | IN | OUT | HANG_UP)
+
+    # -- the end of a response, and of a connection
+
+    def finish(self, conn: Connection, keep: bool) -> None:
+        """The owner has written the whole response: what comes next on this connection?"""
+        out = conn.out
+        if out is not None:
+            if conn.broken:
+                self.close(conn)
+                return
+            if out.size:
+                conn.closing = not keep
+                conn.phase = Phase.FLUSHING
+                return
+            out.close()
+            conn.out = None
+        if not keep:
+            self.shut(conn)
+            return
+        conn.phase = Phase.IDLE
+        conn.deadline = self.now + self.limits.keepalive
+        if conn.rest or conn.half_closed:
+            conn.again = True
+
+    def shut(self, conn: Connection) -> None:
+        """Stop sending, let the peer read what we sent, then close."""
+        if conn.out is not None and conn.out.size and not conn.broken:
+            conn.closing = True
+            conn.phase = Phase.FLUSHING
+            return
+        if conn.broken:
+            self.close(conn)
+            return
+        try:
+            linger(conn.sock)
+        except OSError:
+            self.close(conn)
+            return
+        conn.phase = Phase.LINGERING
+        conn.rest = b""
+        conn.intake = Lingering()
+        conn.deadline = self.now + self.limits.linger_timeout
+        self.deadlines.watch(conn, conn.deadline)
+        conn.again = True  # bytes may be waiting whose edge has been seen already
+
+    def close(self, conn: Connection) -> None:
+        """Forget the connection and close its socket."""
+        if conn.phase is Phase.CLOSED:
+            return
+        conn.phase = Phase.CLOSED
+        with self._lock:
+            if self.connections.get(conn.fd) is conn:
+                del self.connections[conn.fd]
+        if conn.out is not None:
+            conn.out.close()
+        intake, conn.intake = conn.intake, None
+        if intake is not None:
+            intake.close()
+        # A child that the application forked may hold a copy of the socket; closing ours would then
+        # leave it in the poller for ever.
+        self.poller.unregister(conn.fd)
+        conn.sock.close()
+        self.on_room()
+
+    # -- the leader's share
+
+    def flush(self, conn: Connection, out: Outbox) -> bool:
+        """Send what waits. True: nothing waits any more (or never will)."""
+        try:
+            return out.flush(conn.sock)
+        except (OSError, Truncated):
+            conn.cut()
+            return True
+
+    def look_at_deadlines(self, now: float) -> None:
+        """End what is late. Costs nothing for what is not."""
+        self.on_tick()
+        for conn in self.deadlines.due(now):
+            if conn.phase is not Phase.CLOSED:
+                again = self._look(conn, now)
+                if again is not None:
+                    self.deadlines.watch(conn, again)
+
+    def _look(self, conn: Connection, now: float) -> float | None:
+        """When to look again; None when the connection has ended."""
+        out = conn.out
+        if out is not None and out.size:
+            since, sent = conn.mark
+            if now - since >= self.limits.write_timeout:
+                if out.sent - sent < max(1, self.limits.write_min_rate * (now - since)):
+                    self.timed_out += 1
+                    conn.cut()
+                    self.ready.append((conn.fd, 0))
+                    return now + self.look_every
+                conn.mark = (now, out.sent)
+            return conn.mark[0] + self.limits.write_timeout
+        if conn.phase is Phase.RUNNING or conn.phase is Phase.FLUSHING:
+            return now + self.look_every
+        if conn.deadline > now:
+            return conn.deadline
+        if not conn.token.acquire(blocking=False):
+            return now + GRAIN
+        try:
+            return self._late(conn, now)
+        finally:
+            conn.token.release()
+            if conn.again:
+                self.ready.append((conn.fd, 0))
+
+    def _late(self, conn: Connection, now: float) -> float | None:
+        phase = conn.phase
+        if conn.deadline > now or phase is Phase.RUNNING or phase is Phase.FLUSHING:
+            return now + GRAIN  # it moved on while we took the token
+        if phase is Phase.READING:
+            renewed: float | None = conn.intake.renew(now)
+            if renewed is not None:
+                conn.deadline = renewed
+                return renewed
+            self.timed_out += 1
+            self.on_late_head(conn)
+            return now + GRAIN
+        self.close(conn)
+        return None
+
+    def wait_for_room(self, conn: Connection, out: Outbox) -> None:
+        """Hold the calling thread until the client has read some; the application asked for it by
+        giving more than memory and spool may hold. Raises ClientGone."""
+        limit = (self.limits.response_memory + self.limits.response_spool) // 2
+        while out.size > limit:
+            if conn.broken:
+                raise ClientGone("the client was too slow")
+            wait_for(conn.fd, OUT, 1.0)
+            self.flush(conn, out)
+
+
+def nothing() -> None:
+    """The hook that nobody has set."""
+
+
+class Lingering:
+    """Drops what a peer still sends after we said close, up to a bound."""
+
+    __slots__ = ("dropped",)
+
+    def __init__(self) -> None:
+        self.dropped = 0
+
+    def drop(self, data: bytes) -> bool:
+        """False: enough."""
+        self.dropped += len(data)
+        return self.dropped <= LINGER_BYTES
+
+    def renew(self, now: float) -> None:
+        return None
+
+    def close(self) -> None:
+        pass
+
+
+__all__ = ["FOREVER", "Lingering", "Reactor"]

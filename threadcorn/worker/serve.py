@@ -1,0 +1,182 @@
+"""One request, from its environ to its log line, on the thread that owns the connection.
+
+Whatever the application does has one outcome. Before the head is sent: a 500 without detail. After it: the
+connection is cut, so that the client cannot take the half for the whole. The process lives on, also when the
+application raises SystemExit.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import struct
+from collections.abc import Callable, Iterable
+from time import perf_counter, time
+from typing import Any
+
+from threadcorn.http1.parser import Request
+from threadcorn.http1.response import error_response
+from threadcorn.worker.connection import IDLE, Connection, Phase
+from threadcorn.worker.reactor import Reactor
+from threadcorn.worker.streaming import BodySource
+from threadcorn.wsgi.gateway import ClientGone, Response, ShortResponse
+
+WSGIApp = Callable[..., Iterable[bytes]]
+
+
+class Service:
+    """Runs requests. One per worker, used by all its threads."""
+
+    def __init__(
+        self, app: WSGIApp, reactor: Reactor, *, access: Any, log: logging.Logger, hooks: Hooks
+    ) -> None:
+        self._app = app
+        self._reactor = reactor
+        self._access = access
+        self._log = log
+        self._hooks = hooks
+        self._keepalive = reactor.limits.keepalive
+        self._plain = not access.enabled and hooks.empty
+
+    def run(self, conn: Connection, request: Request) -> None:
+        """Run the application, send its answer, decide what becomes of the connection."""
+        if not self._plain:
+            self._run_watched(conn, request)
+            return
+        reactor = self._reactor
+        response = Response(conn, request.version11, request.method == "HEAD", request.keep)
+        try:
+            result = self._app(request.environ, response.start_response)
+            if reactor.draining:
+                response.close_after()
+            if result.__class__ is list:  # has no close()
+                if len(result) == 1 and result[0].__class__ is bytes and not response.committed:
+                    response.whole(result[0])
+                else:
+                    response.deliver(result)
+            else:
+                self._deliver(response, result)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it has one outcome
+            self._failed(conn, request, response, error)
+        if (
+            conn.out is None
+            and response.keep
+            and conn.intake is None
+            and not conn.rest
+            and not conn.half_closed
+        ):
+            conn.phase = IDLE
+            conn.deadline = reactor.now + self._keepalive
+            return
+        self._end(conn, response)
+
+    def _run_watched(self, conn: Connection, request: Request) -> None:
+        """The same with hooks and access log."""
+        reactor = self._reactor
+        hooks = self._hooks
+        environ = request.environ
+        began, wall = perf_counter(), time()
+        response = Response(conn, request.version11, request.method == "HEAD", request.keep)
+        view = RequestView(request, conn) if not hooks.empty else None
+        try:
+            if hooks.pre_request is not None:
+                hooks.pre_request(hooks.worker, view)
+            result = self._app(environ, response.start_response)
+            if reactor.draining:
+                response.close_after()
+            self._deliver(response, result)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it has one outcome
+            self._failed(conn, request, response, error)
+        if self._access.enabled:
+            fields = response.fields if response.committed else []
+            status = response.status if response.committed else "500 Internal Server Error"
+            try:
+                self._access.record(
+                    environ, status, fields, response.sent, wall, perf_counter() - began, None
+                )
+            except Exception:  # noqa: BLE001 - a hook or a log must not cost the request
+                self._log.exception("Cannot write an access log line")
+        if hooks.post_request is not None:
+            try:
+                hooks.post_request(hooks.worker, view, environ, response)
+            except Exception:  # noqa: BLE001 - a hook or a log must not cost the request
+                self._log.exception("Exception in post_request hook")
+        self._end(conn, response)
+
+    def _deliver(self, response: Response, result: Iterable[bytes]) -> None:
+        try:
+            response.deliver(result)
+        finally:
+            close = getattr(result, "close", None)
+            if close is not None:
+                try:
+                    close()
+                except BaseException:  # noqa: BLE001 - whatever it is, it has one outcome
+                    # The response has ended, or is about to be reported as failed with its own reason.
+                    self._log.exception("Exception in close() of a response")
+
+    def _failed(self, conn: Connection, request: Request, response: Response, error: BaseException) -> None:
+        line = printable(request.line)
+        response.keep = False
+        if isinstance(error, ClientGone):
+            self._log.debug("Client %s went away: %s (%s)", conn.peer, line, error)
+            return
+        if isinstance(error, ShortResponse):
+            self._log.error("Cut the response to %s: %s", line, error)
+        else:
+            self._log.error("Error handling request %s", line, exc_info=error)
+        if response.committed:
+            if not response.ended and response.unframed:
+                # Without length or chunks, an orderly end would say that this was all.
+                conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                conn.broken = True
+            return
+        try:
+            conn.write(error_response(500, body=request.method != "HEAD"))
+        except ClientGone:
+            pass
+
+    def _end(self, conn: Connection, response: Response) -> None:
+        keep = response.keep
+        source = conn.intake
+        if source.__class__ is BodySource:
+            conn.intake = None
+            conn.again = True
+            if not source.drain(self._reactor.limits.drain_limit if keep else 0):
+                keep = False
+        if conn.broken and conn.phase is not Phase.CLOSED:
+            self._reactor.close(conn)
+            return
+        self._reactor.finish(conn, keep)
+
+
+class Hooks:
+    """The two server hooks of the request path, and the worker that they get."""
+
+    def __init__(self, worker: Any, pre_request: Any, post_request: Any) -> None:
+        self.worker = worker
+        self.pre_request = pre_request
+        self.post_request = post_request
+        self.empty = pre_request is None and post_request is None
+
+
+class RequestView:
+    """A request as gunicorn's hooks know it: method, uri, path, query, headers, version, peer."""
+
+    def __init__(self, request: Request, conn: Connection) -> None:
+        environ = request.environ
+        self.method = request.method
+        self.uri = environ["RAW_URI"]
+        self.path = environ["PATH_INFO"]
+        self.query = environ["QUERY_STRING"]
+        self.version = (1, 1) if request.version11 else (1, 0)
+        self.peer_addr = (conn.peer, conn.port)
+        self.headers = [
+            (key[5:].replace("_", "-"), value) for key, value in environ.items() if key.startswith("HTTP_")
+        ]
+
+
+def printable(line: bytes) -> str:
+    """A request line for a log: nothing in it can end the line or move the cursor."""
+    text = line.decode("latin-1")
+    return "".join(char if " " <= char <= "~" else f"\\x{ord(char):02x}" for char in text[:500])

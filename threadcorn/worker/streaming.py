@@ -1,0 +1,136 @@
+"""A body that the application reads while it arrives (`--stream-body`).
+
+The only place where a pool thread waits for a client, because the application asked for it; and then
+always with a deadline and a minimum rate.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from threadcorn.errors import ProtocolViolation
+from threadcorn.http1.chunked import ChunkedDecoder
+from threadcorn.http1.parser import Limits, Request
+from threadcorn.http1.response import CONTINUE
+from threadcorn.system.poller import IN, wait_for
+from threadcorn.wsgi.gateway import ClientGone
+
+if TYPE_CHECKING:
+    from threadcorn.worker.connection import Connection
+
+RECV = 65536
+
+
+class BodyCut(ClientGone):
+    """The body ended, or broke the rules, before it was complete."""
+
+
+class BodySource:
+    """Reads one body from the connection's socket, in the thread that runs the application."""
+
+    def __init__(self, conn: Connection, request: Request, http_limits: Limits) -> None:
+        self._conn = conn
+        self._left = request.length
+        self._decoder = ChunkedDecoder(http_limits) if request.length < 0 else None
+        self._expect = request.expect and not conn.rest
+        self._blocks: list[bytes] = []
+        self._size = 0
+        self._failed: str | None = None
+
+    @property
+    def complete(self) -> bool:
+        """True when the last byte has been taken from the socket."""
+        return self._decoder.done if self._decoder is not None else self._left == 0
+
+    def read_some(self, size: int) -> bytes:
+        """At least one byte and at most `size`; b"" at the end. Raises BodyCut."""
+        if self._failed:
+            raise BodyCut(self._failed)
+        blocks = self._blocks
+        while not blocks:
+            if self.complete:
+                return b""
+            try:
+                self._receive()
+            except (OSError, ProtocolViolation) as error:
+                self._failed = str(error) or type(error).__name__
+                raise BodyCut(self._failed) from None
+        block = blocks[0]
+        if len(block) <= size:
+            del blocks[0]
+            return block
+        blocks[0] = block[size:]
+        return block[:size]
+
+    def _receive(self) -> None:
+        conn = self._conn
+        if conn.rest:
+            data, conn.rest = conn.rest, b""
+        else:
+            data = self._wait()
+        if not data:
+            raise BodyCut("the client closed in the middle of the body")
+        if self._decoder is None:
+            self._left -= len(data)
+            if self._left < 0:
+                conn.rest = data[self._left :]
+                data = data[: self._left]
+                self._left = 0
+            self._blocks.append(data)
+            return
+        blocks = self._decoder.feed(data)
+        self._blocks.extend(block for block in blocks if block)
+        self._size += sum(map(len, blocks))
+        if self._size > conn.reactor.limits.max_body_size:
+            raise BodyCut("the body is longer than max_body_size")
+        if self._decoder.done:
+            conn.rest = self._decoder.leftover
+
+    def _wait(self) -> bytes:
+        conn = self._conn
+        if self._expect:
+            self._expect = False
+            conn.write(CONTINUE)
+        limits = conn.reactor.limits
+        deadline = monotonic() + limits.body_timeout
+        while True:
+            try:
+                return conn.recv(RECV)
+            except (BlockingIOError, InterruptedError):
+                left = deadline - monotonic()
+                if left <= 0:
+                    raise BodyCut("the body did not arrive in time") from None
+                wait_for(conn.fd, IN, left)
+
+    def drain(self, limit: int) -> bool:
+        """Drop what the application left unread, if it is there already and small. False: too much."""
+        self._blocks.clear()
+        conn = self._conn
+        if self._expect or self._failed:
+            return self.complete
+        dropped = 0
+        while not self.complete and dropped <= limit:
+            if conn.rest:
+                data, conn.rest = conn.rest, b""
+            else:
+                try:
+                    data = conn.recv(RECV)
+                except OSError:
+                    return False
+            if not data:
+                return False
+            dropped += len(data)
+            conn.rest = data
+            try:
+                self._receive()
+            except (OSError, ProtocolViolation):
+                return False
+            self._blocks.clear()
+        return self.complete
+
+    def renew(self, now: float) -> None:
+        return None
+
+    def close(self) -> None:
+        self._blocks.clear()

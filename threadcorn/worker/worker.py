@@ -1,0 +1,327 @@
+"""The life of a worker: boot, ready, drain, exit. Its main thread is the caretaker.
+
+The caretaker takes signals and the arbiter's messages, keeps the heartbeat, and watches the leader. It
+never runs application code after the boot. It ticks fast only while there is something to watch: in inline
+mode, when nobody leads, and while the worker drains.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import logging
+import os
+import random
+import sys
+import traceback
+from time import monotonic, monotonic_ns
+from typing import Any
+
+from threadcorn.errors import BootError, ExitCode
+from threadcorn.http1.parser import HeadParser, Limits
+from threadcorn.messages import (
+    Drain,
+    Draining,
+    Failed,
+    Hello,
+    Quit,
+    Ready,
+    RecycleMe,
+    ReopenLogs,
+    Threads,
+    WorkerBoot,
+)
+from threadcorn.settings import Settings
+from threadcorn.system.poller import Waiter
+from threadcorn.system.scoreboard import HEARTBEAT
+from threadcorn.system.signals import Sig, SignalReader
+from threadcorn.worker.acceptor import Acceptor
+from threadcorn.worker.connection import Phase
+from threadcorn.worker.intake import Intake
+from threadcorn.worker.limits import WorkerLimits
+from threadcorn.worker.pool import Pool
+from threadcorn.worker.reactor import Reactor
+from threadcorn.worker.serve import Hooks, Service
+from threadcorn.wsgi.environ import template
+
+#: Seconds between two ticks of the caretaker while it watches a leader, and while there is nothing to watch.
+TICK = 0.01
+SLOW_TICK = 0.1
+#: Pool threads where the setting says auto.
+AUTO_THREADS = 8
+
+
+def run(boot: WorkerBoot) -> int:
+    """Serve until told to stop. Answers the exit code; runs in the forked child's main thread."""
+    worker = Worker(boot)
+    code = worker.boot()
+    return worker.serve() if code is None else code
+
+
+class Worker:
+    """One worker process."""
+
+    def __init__(self, boot: WorkerBoot) -> None:
+        self._boot = boot
+        self._settings: Settings = boot.settings
+        self._log: logging.Logger = boot.log
+        self._channel = boot.channel
+        self._waiter = Waiter()
+        self._signals = SignalReader((Sig.SIGTERM, Sig.SIGINT, Sig.SIGQUIT, Sig.SIGUSR1))
+        self._exit: int | None = None
+        self._drain_until: float | None = None
+        self._asked_to_recycle = False
+        self._max_requests = 0
+        if self._settings.max_requests:
+            self._max_requests = self._settings.max_requests + random.randint(
+                0, self._settings.max_requests_jitter
+            )
+        self._last_seen: tuple[Any, int] = (None, 0)
+
+    # -- boot
+
+    def boot(self) -> int | None:
+        """Load the application and start the threads. None when all is well, else the exit code."""
+        boot = self._boot
+        faulthandler.enable(all_threads=True)
+        self._channel.send(Hello(os.getpid()))
+        try:
+            app = boot.load()
+            if self._settings.post_worker_init is not None:
+                self._settings.post_worker_init(boot.worker)
+        except BootError as error:
+            return self._failed(error.exit_code, str(error))
+        except BaseException:  # noqa: BLE001 - whatever it is, it has one outcome
+            return self._failed(
+                ExitCode.BOOT_FAILED, "the application failed while loading\n" + own_traceback()
+            )
+        try:
+            self._build(app)
+        except Exception:  # noqa: BLE001 - a hook or a log must not cost the request
+            return self._failed(ExitCode.INTERNAL, traceback.format_exc())
+        gc.collect()
+        gc.freeze()
+        started = self._pool.resize(self._threads())
+        if not started:
+            return self._failed(ExitCode.BOOT_FAILED, "the system gives no thread (RLIMIT_NPROC, pids.max)")
+        self._acceptor.open()
+        self._channel.send(Ready())
+        return None
+
+    def _failed(self, code: int, text: str) -> int:
+        self._channel.send(Failed(int(code), text))
+        return int(code)
+
+    def _threads(self) -> int:
+        threads = self._settings.threads
+        return AUTO_THREADS if threads == "auto" else int(threads)
+
+    def _build(self, app: Any) -> None:
+        boot, settings = self._boot, self._settings
+        limits = WorkerLimits.of(settings)
+        http_limits = Limits(
+            line=settings.limit_request_line,
+            fields=settings.limit_request_fields,
+            field_size=settings.limit_request_field_size,
+            head=settings.limit_request_head,
+            body=settings.max_body_size,
+            header_map=settings.header_map,
+        )
+        templates = [template(settings, group) for group in boot.groups]
+        self._reactor = Reactor(limits)
+        self._intake = Intake(self._reactor, http_limits)
+        hooks = Hooks(boot.worker, settings.pre_request, settings.post_request)
+        service = Service(app, self._reactor, access=boot.access, log=self._log, hooks=hooks)
+        self._attention_r, self._attention_w = os.pipe()
+        os.set_blocking(self._attention_r, False)
+        os.set_blocking(self._attention_w, False)
+        self._pool = Pool(
+            self._reactor,
+            self._intake,
+            service,
+            lambda: [HeadParser(http_limits, environ) for environ in templates],
+            self._wake,
+            self._thread_failed,
+        )
+        self._acceptor = Acceptor(self._reactor, boot.berths[boot.slot].listeners, self._log)
+        for fd in (self._attention_r, self._channel.fileno(), self._signals.fileno()):
+            self._waiter.watch(fd)
+
+    def _wake(self) -> None:
+        try:
+            os.write(self._attention_w, b"!")
+        except BlockingIOError:
+            pass
+
+    def _thread_failed(self, error: BaseException) -> None:
+        # A pool thread ended by our own fault. What it held is lost; the process cannot be trusted.
+        self._log.critical("A pool thread failed, please report this", exc_info=error)
+        self._exit = int(ExitCode.INTERNAL)
+        self._wake()
+
+    # -- the caretaker's loop
+
+    def serve(self) -> int:
+        """Until the exit code is known."""
+        while self._exit is None:
+            self._tick()
+        return self._leave(self._exit)
+
+    def _tick(self) -> None:
+        pool = self._pool
+        busy = pool.inline or pool.leader is None or self._drain_until is not None
+        if pool.leader is pool.caretaker:
+            self._lead()
+        else:
+            pool.caretaker_sleeps = not busy
+            ready = self._waiter.wait(TICK if busy else SLOW_TICK)
+            pool.caretaker_sleeps = False
+            if self._attention_r in ready:
+                self._drop_attention()
+        self._beat()
+        self._obey()
+        self._watch_leader()
+        if self._drain_until is not None:
+            self._drain()
+        if self._max_requests and not self._asked_to_recycle and pool.requests >= self._max_requests:
+            self._asked_to_recycle = True
+            self._channel.send(RecycleMe("max_requests"))
+
+    def _drop_attention(self) -> None:
+        try:
+            os.read(self._attention_r, 4096)
+        except BlockingIOError:
+            pass
+
+    def _beat(self) -> None:
+        page = self._boot.page
+        if page is not None:
+            page.cells[HEARTBEAT] = monotonic_ns()
+
+    def _watch_leader(self) -> None:
+        pool = self._pool
+        leader = pool.leader
+        if leader is None:
+            if self._last_seen == (None, -1):
+                pool.lead_if_nobody_does()
+            self._last_seen = (None, -1)
+            return
+        seen = (leader, leader.in_app)
+        if leader.in_app and seen == self._last_seen:
+            pool.take_lead_from(leader, leader.in_app)
+        self._last_seen = seen
+
+    def _lead(self) -> None:
+        """Lead for one batch: read, flush, expire; hand complete requests to whoever comes back."""
+        pool = self._pool
+        reactor = self._reactor
+        seat = pool.caretaker
+        if not reactor.ready:
+            pool.poll(seat, TICK)
+        while pool.leader is seat:
+            try:
+                fd, mask = reactor.ready.popleft()
+            except IndexError:
+                return
+            conn = reactor.connections.get(fd)
+            if conn is None:
+                pool.special_or_gone(fd)
+                continue
+            conn.again = True
+            if not conn.token.acquire(False):
+                if conn.out is not None:
+                    reactor.flush(conn, conn.out)
+                continue
+            conn.again = False
+            if not pool.unusual(conn, mask):
+                request = self._intake.read(conn, self._parsers())
+                if request is not None:
+                    pool.dispatch((conn, request))  # the token goes with it
+                    continue
+            conn.token.release()
+            if conn.again:
+                reactor.ready.append((fd, 0))
+
+    def _parsers(self) -> list[HeadParser]:
+        parsers = getattr(self, "_own_parsers", None)
+        if parsers is None:
+            parsers = self._own_parsers = self._pool.make_parsers()
+        return parsers
+
+    # -- orders
+
+    def _obey(self) -> None:
+        for number in self._signals.read():
+            if number == Sig.SIGTERM:
+                self._begin_drain(self._settings.graceful_timeout, "TERM")
+            elif number == Sig.SIGUSR1:
+                self._reopen_logs()
+            else:
+                if self._settings.worker_int is not None:
+                    self._settings.worker_int(self._boot.worker)
+                self._exit = int(ExitCode.OK)
+        for message in self._channel.receive():
+            if isinstance(message, Drain):
+                self._begin_drain(message.seconds, message.reason)
+            elif isinstance(message, Quit):
+                self._exit = int(ExitCode.OK)
+            elif isinstance(message, ReopenLogs):
+                self._reopen_logs()
+            elif isinstance(message, Threads):
+                self._pool.resize(message.n)
+        if self._channel.ended and self._drain_until is None:
+            self._log.warning("The arbiter is gone; finishing what runs, then leaving")
+            self._begin_drain(self._settings.graceful_timeout, "arbiter gone")
+
+    def _reopen_logs(self) -> None:
+        from threadcorn import logs
+
+        logs.reopen()
+        self._boot.access.reopen()
+
+    # -- drain
+
+    def _begin_drain(self, seconds: float, reason: str) -> None:
+        until = monotonic() + seconds
+        if self._drain_until is not None:
+            self._drain_until = min(self._drain_until, until)
+            return
+        self._drain_until = until
+        self._acceptor.close()
+        self._reactor.draining = True
+        self._channel.send(Draining(reason))
+
+    def _drain(self) -> None:
+        """Close what is idle; leave when nothing is left, or when the time is up."""
+        reactor = self._reactor
+        for conn in reactor.snapshot():
+            if conn.phase is Phase.IDLE and conn.token.acquire(False):
+                # An event that came meanwhile goes first: a request that has arrived is answered.
+                if conn.phase is Phase.IDLE and not conn.again and not conn.rest:
+                    reactor.shut(conn)
+                conn.token.release()
+                if conn.again:
+                    self._pool.push(conn.fd)
+        if not reactor.connections or monotonic() >= (self._drain_until or 0.0):
+            self._exit = int(ExitCode.OK)
+
+    def _leave(self, code: int) -> int:
+        """Stop. A thread that is stuck in the application does not keep the process."""
+        self._pool.stop()
+        for handler in self._log.handlers:
+            handler.flush()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        return code
+
+
+def own_traceback() -> str:
+    """The traceback of the running exception without our own frames and importlib's."""
+    kind, error, trace = sys.exc_info()
+    while trace is not None and _is_ours(trace.tb_frame.f_code.co_filename):
+        trace = trace.tb_next
+    return "".join(traceback.format_exception(kind, error, trace))
+
+
+def _is_ours(filename: str) -> bool:
+    return os.path.dirname(os.path.dirname(__file__)) in filename or "importlib" in filename
