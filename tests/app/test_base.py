@@ -195,6 +195,7 @@ class TestFacts:
             (["--log-config", "nope"], "logconfig: nope does not exist"),
             (["--access-logfile", "nope/x.log"], "accesslog: the directory nope does not exist"),
             (["--pid", "nope/x.pid"], "pidfile: the directory nope does not exist"),
+            (["--access-logformat", "%(nope)s"], "nope"),
             (["--bind", "1:2:3"], "bind '1:2:3': there is more than one colon"),
         ],
     )

@@ -106,6 +106,15 @@ def test_a_smaller_head_alone_and_a_longer_line_alone_are_no_contradiction() -> 
     assert long.freeze().limit_request_head == 100_000
 
 
+def test_no_limit_of_its_own_is_that_of_the_whole_head() -> None:
+    cfg = Config()
+    for name in ("limit_request_line", "limit_request_field_size", "limit_request_fields"):
+        cfg.set(name, 0)
+    settings = cfg.freeze()
+    assert (settings.limit_request_line, settings.limit_request_field_size) == (65536, 65536)
+    assert settings.limit_request_fields == 32768
+
+
 class TestEnvironment:
     def test_the_fields_variables_are_known(self) -> None:
         cfg = Config()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 from threadcorn.errors import ConfigError
 from threadcorn.settings import Settings
+from threadcorn.settings.table import ACCESS_LOG_FORMAT
 from threadcorn.system import addresses
 
 __all__ = ["problems"]
@@ -24,6 +25,17 @@ def problems(settings: Settings) -> list[str]:
 def _addresses(settings: Settings) -> Iterator[str]:
     try:
         addresses.parse_all(settings.bind)
+    except ConfigError as error:
+        yield from error.problems
+
+
+def _access_log_format(settings: Settings) -> Iterator[str]:
+    if settings.access_log_format == ACCESS_LOG_FORMAT:
+        return
+    from threadcorn.accessformat import compile_json, compile_text
+
+    try:
+        (compile_json if settings.access_log_json else compile_text)(settings.access_log_format, os.getpid)
     except ConfigError as error:
         yield from error.problems
 
@@ -71,4 +83,10 @@ def _identity(settings: Settings) -> Iterator[str]:
             yield f"{name}: only root may change it from {now} to {wanted}; start as root, or leave it out"
 
 
-_CHECKS: tuple[Callable[[Settings], Iterator[str]], ...] = (_addresses, _directories, _files, _identity)
+_CHECKS: tuple[Callable[[Settings], Iterator[str]], ...] = (
+    _addresses,
+    _access_log_format,
+    _directories,
+    _files,
+    _identity,
+)

@@ -25,6 +25,14 @@ _EMBEDDED = Origin(Source.EMBEDDED)
 _KNOWN: Mapping[str, Row] = {**ROWS, **{alias: ROWS[name] for alias, name in ALIASES.items()}}
 
 
+# Where 0 means "no limit of its own" there is one all the same: what the whole head may be (None), or this.
+_UNLIMITED: Mapping[str, int | None] = {
+    "limit_request_line": None,
+    "limit_request_field_size": None,
+    "limit_request_fields": 32768,
+}
+
+
 class Config:
     """Values that are still being collected. Whoever serves takes the `Settings` of `freeze()`."""
 
@@ -82,6 +90,9 @@ class Config:
     def build(self) -> Settings:
         """The values as they are, checked or not."""
         values = dict(self._values)
+        for name, none in _UNLIMITED.items():
+            if values[name] == 0:
+                values[name] = values["limit_request_head"] if none is None else none
         if self.origins["limit_request_head"] == _DEFAULT:
             # Who allows a longer line means it: the whole must not refuse what the part allows.
             parts = values["limit_request_line"], values["limit_request_field_size"]

@@ -110,6 +110,11 @@ FOREIGN: Mapping[str, Foreign] = {
     "suppress_ragged_eofs": Foreign(_TLS, ("--suppress-ragged-eofs",), switch=True, fine=(True,)),
     "do_handshake_on_connect": Foreign(_TLS, ("--do-handshake-on-connect",), switch=True),
     # ---- Logs and figures ----------------------------------------------------------------------------
+    "logger_class": Foreign(
+        "loggers are configured by name: give threadcorn.error and threadcorn.access in logconfig_dict",
+        ("--logger-class",),
+        fine=("gunicorn.glogging.logger", "simple"),
+    ),
     "syslog": Foreign(_SYSLOG, ("--log-syslog",), switch=True),
     "syslog_addr": Foreign(_SYSLOG, ("--log-syslog-to",)),
     "syslog_prefix": Foreign(_SYSLOG, ("--log-syslog-prefix",)),

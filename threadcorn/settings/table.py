@@ -192,8 +192,6 @@ class Settings:
         "--log-level", choices=("debug", "info", "warning", "error", "critical"), parse=values.word)
     capture_output: bool = row(False, S.LOGGING, _RESTART, "Send what the application prints to the error "
         "log's file.", "--capture-output")
-    logger_class: Any = row(None, S.LOGGING, _RESTART, "A logger class of your own, or its dotted name.",
-        "--logger-class", metavar="CLASS")
     logconfig: str | None = row(None, S.LOGGING, _RESTART, "A file for logging.config.fileConfig.",
         "--log-config", metavar="FILE")
     logconfig_dict: Mapping[str, Any] = row({}, S.LOGGING, _RESTART, "A dict for logging.config.dictConfig.")
