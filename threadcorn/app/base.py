@@ -158,8 +158,11 @@ class BaseApplication:
             complain(text)
             if self.logger is not None and self.cfg.errorlog != "-":
                 self.logger.error(text)
-        if wire is not None and code != ExitCode.OK:
-            wire.failed(code, text)
+        if wire is not None:
+            if code == ExitCode.OK:
+                wire.close()
+            else:
+                wire.failed(code, text)
         sys.exit(code)
 
     def _check(self, settings: Settings) -> int:

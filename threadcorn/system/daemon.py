@@ -33,6 +33,10 @@ class Wire:
             self._end.sendall(f"failed {code}\n{text[-LONGEST:]}".encode("utf-8", "replace"))
         except OSError:  # the terminal's process was told that we are ready, or was killed
             pass
+        self.close()
+
+    def close(self) -> None:
+        """The server has ended as it was told to."""
         self._end.close()
 
 
