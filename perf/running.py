@@ -66,6 +66,11 @@ def machine() -> dict[str, object]:
     }
 
 
+def _stat(pid: int) -> list[str]:
+    """Fields of /proc/PID/stat from the state on; the name before it may hold anything."""
+    return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+
+
 @dataclass(frozen=True)
 class Cost:
     """Processor seconds of a server's processes, and how often its threads were switched."""
@@ -106,6 +111,7 @@ class Running:
         self.process = process
         self.log = log
         self.port = port
+        self.main = process.pid  # the process that SIGTERM ends; another one under strace
 
     def pids(self) -> list[int]:
         """All processes of the session, whatever their parents are."""
@@ -117,14 +123,22 @@ class Running:
                         found.append(int(name))
         return sorted(found)
 
+    def parents(self) -> dict[int, int]:
+        """Parent of every process of the session."""
+        found = {}
+        for pid in self.pids():
+            with contextlib.suppress(OSError):
+                found[pid] = int(_stat(pid)[1])
+        return found
+
     def cost(self) -> Cost:
         """What the server's processes have used until now."""
         user = kernel = voluntary = involuntary = 0
         for pid in self.pids():
             with contextlib.suppress(OSError):
-                after_name = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-                user += int(after_name[11])
-                kernel += int(after_name[12])
+                stat = _stat(pid)
+                user += int(stat[11])
+                kernel += int(stat[12])
                 for task in os.listdir(f"/proc/{pid}/task"):
                     for line in (
                         Path(f"/proc/{pid}/task/{task}/status").read_text(encoding="utf-8").splitlines()
@@ -196,7 +210,8 @@ def running(
 
 
 def _end(server: Running) -> None:
-    server.process.send_signal(signal.SIGTERM)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(server.main, signal.SIGTERM)
     try:
         server.process.wait(10)
     except subprocess.TimeoutExpired:
