@@ -55,6 +55,7 @@ LAYERS: dict[str, int] = {
 SIDEWAYS: dict[tuple[str, str], str] = {
     ("messages", "settings"): "a worker's boot paper carries the Settings",
     ("policy", "settings"): "a policy is made from the rows it obeys",
+    ("policy", "messages"): "the supervisor hears what workers say and orders what they are told",
     ("http1", "settings"): "limits are made from rows",
     ("wsgi", "settings"): "the environ template is made from rows",
     ("wsgi", "http1"): "the gateway frames what the application says; the environ comes from a parsed head",
