@@ -21,9 +21,11 @@ from threadcorn.http1.rules import METHODS
 
 __all__ = [
     "BEGIN",
+    "BEGIN_FIELDS",
     "Limits",
     "Partial",
     "RequestLine",
+    "check_fields",
     "check_partial",
     "head_end",
     "judge",
@@ -69,10 +71,13 @@ class Partial(NamedTuple):
     line: int  # where the line begins that is still open, from the start of the head
     seen: int  # where the bytes begin that were not looked at
     lines: int  # lines that are complete, the request line among them
+    end: int = -1  # where the blank line ends, if it has been seen
 
 
 #: Nothing has been judged.
 BEGIN = Partial(0, 0, 0)
+#: The same for fields without a request line: trailers.
+BEGIN_FIELDS = Partial(0, 0, 1)
 
 
 def skip_blank(buffer: bytes | bytearray, start: int = 0) -> int:
@@ -121,6 +126,13 @@ def check_partial(
     return _scan(buffer, limits, state, start, None)
 
 
+def check_fields(
+    buffer: bytearray, limits: Limits, state: Partial, fields: list[tuple[bytes, bytes]]
+) -> Partial:
+    """`check_partial()` for a section of fields alone, which are put into `fields` as their lines end."""
+    return _scan(buffer, limits, state, 0, fields)
+
+
 def judge(head: bytes, limits: Limits) -> tuple[RequestLine, list[tuple[bytes, bytes]]]:
     """Judge a whole head; return its request line and its fields, values without the space around them."""
     fields: list[tuple[bytes, bytes]] = []
@@ -158,7 +170,7 @@ def _scan(
         if lines == 0:
             read_line(bytes(buffer[line:end]))
         elif end == line:
-            return Partial(end + 2 - start, end + 2 - start, lines)
+            return Partial(end + 2 - start, end + 2 - start, lines, end + 2 - start)
         else:
             name = _match_name(buffer, line, end)
             if name is None:

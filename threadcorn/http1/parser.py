@@ -83,9 +83,9 @@ class HeadParser:
 
     __slots__ = ("_base", "_callbacks", "_feed", "_fields", "_limits", "_short", "_template")
 
-    def __init__(self, limits: Limits, template: Mapping[str, object]) -> None:
+    def __init__(self, limits: Limits, template: Mapping[str, Any]) -> None:
         self._limits = limits
-        self._template = {**dict.fromkeys(PER_REQUEST, ""), **template}
+        self._template: dict[str, Any] = {**dict.fromkeys(PER_REQUEST, ""), **template}
         self._base = len(self._template)
         self._fields: dict[bytes, bytes] = {}
         self._callbacks = _Callbacks(self._fields)
