@@ -27,7 +27,7 @@ def test_settings_are_taken_with_their_place() -> None:
     "names",
     [
         {"_cores": 4},
-        {"CORES": 4},
+        {"CORES": 4, "cores": 4, "something_else": [1]},
         {"os": os, "environ": environ},
         {"helper": lambda: None, "Thing": type("Thing", (), {})},
         {"reuse_port": True},
@@ -44,7 +44,6 @@ def test_what_is_free(names: dict[str, object]) -> None:
         ("keep_alive", 5, "keep_alive: there is no such setting; did you mean 'keepalive'?"),
         ("Workers", 5, "Workers: there is no such setting; did you mean 'workers'?"),
         ("gracefultimeout", 5, "did you mean 'graceful_timeout'?"),
-        ("something_else", [1], "something_else: there is no such setting; see threadcorn --help"),
         ("post_frok", lambda server, worker: None, "no hook has this name; did you mean 'post_fork'?"),
         ("pre_fork", lambda server: None, "the function must take 2 arguments"),
         ("bind", lambda: None, "bind: expected text or a list of texts"),

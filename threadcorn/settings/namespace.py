@@ -8,7 +8,7 @@ from typing import Any
 
 from threadcorn.settings.config import unknown_name
 from threadcorn.settings.foreign import FOREIGN
-from threadcorn.settings.sources import Given, Layer, Origin, Source, nearest
+from threadcorn.settings.sources import Given, Layer, Origin, Source, nearest, nearest_row
 from threadcorn.settings.table import ALIASES, ROWS
 
 __all__ = ["namespace_layer"]
@@ -42,6 +42,9 @@ def _mistake(name: str, value: Any, where: str) -> str:
         hook = nearest(name, _HOOKS, 0.8)
         return f"{name}: no hook has this name; did you mean {hook!r}? ({where})" if hook else ""
     if name.isupper() or not isinstance(value, _PLAIN):
+        return ""
+    if not nearest_row(name):
+        # `cores = os.cpu_count()`: a value computed for the settings below it, not a mistyped setting.
         return ""
     problem = unknown_name(name, where)
     return f"{problem[: -len(where) - 3]}; a helper's name begins with an underscore ({where})"

@@ -28,9 +28,8 @@ flag that switches something on has a `--no-` twin. `threadcorn --print-config` 
 with its origin.
 
 The config file is Python: `-c FILE`, `-c file:FILE` or `-c python:MODULE`; without `-c`,
-`./threadcorn.conf.py` or else `./gunicorn.conf.py` is read if it is there. An unknown name in it
-is an error; names that begin with an underscore, names in capitals, modules, functions and classes
-are free.
+`./threadcorn.conf.py` or else `./gunicorn.conf.py` is read if it is there. A name in it that is
+nearly a setting's is an error; all other names are free.
 
 On `HUP` everything is read again. A change applies at once (*live*), with the next generation of
 workers (*workers*), or needs a *restart*: then the reload is refused and the setting is named."""
