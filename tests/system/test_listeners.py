@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.kit.descriptors import descriptors
+from tests.kit.descriptors import descriptors, room_for
 from tests.kit.eventually import eventually
 from threadcorn.errors import BootError
 from threadcorn.policy.steering import Program, only, random_by_weight
@@ -488,17 +488,10 @@ def in_child(work: object, uid: int = 65534) -> str:
 
 def test_too_many_descriptors_leave_none_behind() -> None:
     """Whichever shard is the one too many, those before it are closed and the message names the limit."""
-    import resource
-
     before = descriptors()
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    for room in range(6):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(before) + 1 + room, limits[1]))
-        try:
-            with pytest.raises(BootError, match="too many open descriptors"):
-                open_groups([parse("127.0.0.1:0")], 16)
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    for room in range(1, 16):
+        with room_for(room), pytest.raises(BootError, match="too many open descriptors"):
+            open_groups([parse("127.0.0.1:0")], 16)
         assert descriptors() == before
 
 
