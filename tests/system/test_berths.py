@@ -8,7 +8,7 @@ import pytest
 
 from tests.kit.descriptors import descriptors, room_for
 from threadcorn.system.addresses import parse
-from threadcorn.system.berths import Berth, close_all, open_berths
+from threadcorn.system.berths import Berth, close_all, leave_to_parent, open_berths
 from threadcorn.system.listeners import close_groups, open_groups
 
 
@@ -119,3 +119,21 @@ def test_no_ring_is_lost_between_threads() -> None:
     thread.join()
     assert seen == list(range(2000))
     berth.close()
+
+
+def test_a_child_of_the_application_leaves_the_listeners_alone() -> None:
+    """T15: what it inherited is closed in the child, and only there."""
+    groups = open_groups([parse("127.0.0.1:0")], 3)
+    berths = open_berths(groups, 3)
+    ours = {fd for berth in berths for fd in berth.filenos()} | {s.fileno() for s in groups[0].shards}
+    pid = os.fork()
+    if pid == 0:
+        leave_to_parent(berths, groups)
+        os._exit(len(ours & descriptors()))
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    with socket.create_connection(("127.0.0.1", groups[0].address.port), timeout=5):
+        assert sum(groups[0].depths()) == 1
+    berths[0].ring()
+    assert berths[0].hush()
+    close_all(berths)
+    close_groups(groups)

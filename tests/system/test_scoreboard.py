@@ -10,49 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.kit.eventually import eventually
-from threadcorn.system import scoreboard as sb
-from threadcorn.system.scoreboard import (
+from threadcorn.policy.cells import (
     APP,
     BUCKETS,
-    FIELDS,
     HEARTBEAT,
-    LINE,
     LOAD,
-    PEER,
     PID,
-    RECORDS,
     REQUESTS,
     STATE,
-    Scoreboard,
     WorkerState,
-    bounds,
     bucket,
 )
-
-
-def test_every_cell_is_a_row_of_the_table() -> None:
-    """Indexes are the positions in the table, names are unique, and each row says what it means."""
-    assert [field.index for field in FIELDS] == list(range(len(FIELDS)))
-    assert len({field.name for field in FIELDS}) == len(FIELDS) <= sb.CELLS
-    for field in FIELDS:
-        assert field.kind in {"counter", "gauge", "state", "stamp", "id"}
-        assert field.help
-    named = {f.name for f in FIELDS}
-    assert {
-        "state", "slot", "pid", "generation", "heartbeat", "running", "waiting", "idle", "open", "load",
-        "lag_us", "accepted", "taken", "requests", "errors", "bytes_out", "oldest_start", "mode", "threads",
-    } <= named  # fmt: skip
-
-
-@given(st.integers(0, 1 << 40))
-def test_a_bucket_holds_its_time(us: int) -> None:
-    """Every microsecond is in the bucket whose bounds hold it, to within a fifth; the last takes the rest."""
-    index = bucket(us)
-    first, end = bounds(index)
-    assert 0 <= index < BUCKETS
-    assert first <= us
-    assert us < end or index == BUCKETS - 1
-    assert end - first <= max(1, first / 4)
+from threadcorn.system import scoreboard as sb
+from threadcorn.system.scoreboard import LINE, PEER, RECORDS, Scoreboard
 
 
 def test_the_table_and_the_arithmetic_agree() -> None:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from threadcorn.system.listeners import ShardGroup
 
-__all__ = ["Berth", "close_all", "open_berths"]
+__all__ = ["Berth", "close_all", "leave_to_parent", "open_berths"]
 
 # Room for a burst of connections that a draining sibling hands over before this worker gets to read them.
 # The kernel clamps it to its own limit.
@@ -83,6 +83,17 @@ def open_berths(groups: Sequence[ShardGroup], count: int) -> list[Berth]:
 def close_all(berths: Sequence[Berth]) -> None:
     for berth in berths:
         berth.close()
+
+
+def leave_to_parent(berths: Sequence[Berth], groups: Sequence[ShardGroup]) -> None:
+    """In a process that the application forked: close what came with the fork and is none of its business.
+
+    A worker registers it with os.register_at_fork(after_in_child=...). Without it a long-lived child of the
+    application keeps listeners open after the server has ended, and clients would connect to nobody.
+    """
+    close_all(berths)
+    for group in groups:
+        group.release()  # never close(): that would shut the listeners down for everybody
 
 
 _ONE = (1).to_bytes(8, sys.byteorder)

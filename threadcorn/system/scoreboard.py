@@ -6,7 +6,7 @@ lock; readers may see one cell older than the next, never half a number.
 
     board = Scoreboard(cells=32, slots=16)
     page = board.claim(slot, generation)            arbiter, before the fork
-    page.cells[HEARTBEAT] = clock.ns()              worker: one store
+    page.cells[HEARTBEAT] = monotonic_ns()          worker: one store
     page.thread(3).begin(now, b"GET / HTTP/1.1", b"10.0.0.7:40112")
     reading = board.read(page.index)                anybody, also after the worker was killed
 """
@@ -17,143 +17,26 @@ import mmap
 import operator
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from enum import IntEnum
 
-__all__ = ["FIELDS", "HISTOGRAMS", "ArbiterPage", "Field", "Histogram", "Mode", "Page", "Reading",
-           "RequestRecord", "Scoreboard", "ThreadPage", "WorkerState", "bounds", "bucket"]  # fmt: skip
-
-
-class WorkerState(IntEnum):
-    """Cell STATE. Siblings give connections to READY ones only."""
-
-    FREE = 0
-    BOOTING = 1
-    READY = 2
-    DRAINING = 3
-    DEAD = 4
-
-
-class Mode(IntEnum):
-    """Cell MODE."""
-
-    HAND_OFF = 0
-    INLINE = 1
-
-
-# -- the field table ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """One cell: metrics, `threadcornctl` and the status page are made from these rows."""
-
-    index: int
-    name: str
-    kind: str  # counter, gauge, state, stamp (monotonic ns), id
-    unit: str
-    help: str
-
-
-FIELDS: list[Field] = []
-
-
-def _cell(name: str, kind: str, unit: str, help: str) -> int:
-    FIELDS.append(Field(len(FIELDS), name, kind, unit, help))
-    return len(FIELDS) - 1
-
-
-# What siblings read at every accept stands in the first 64 bytes: one cache line.
-STATE = _cell("state", "state", "", "0 free, 1 booting, 2 ready, 3 draining, 4 dead")
-HEARTBEAT = _cell("heartbeat", "stamp", "ns", "monotonic clock when the worker's caretaker last went round")
-LOAD = _cell("load", "gauge", "", "4 x running + 4 x waiting + open connections + lag: what siblings compare")
-RUNNING = _cell("running", "gauge", "requests", "requests in the application")
-WAITING = _cell("waiting", "gauge", "requests", "complete requests that wait for a thread")
-OPEN = _cell("open", "gauge", "connections", "open client connections, idle ones included")
-LAG = _cell("lag_us", "gauge", "us", "how late the worker's loop is, smoothed")
-THREADS = _cell("threads", "gauge", "threads", "pool threads")
-# Who it is. Written by the arbiter before the fork, by the worker after it.
-SLOT = _cell("slot", "id", "", "slot of the process")
-PID = _cell("pid", "id", "", "process id")
-GENERATION = _cell("generation", "id", "", "generation of configuration and application")
-STARTED = _cell("started", "stamp", "ns", "monotonic clock when the process was forked")
-READY_AT = _cell("ready_at", "stamp", "ns", "monotonic clock when it became ready")
-# What it is doing.
-MODE = _cell("mode", "state", "", "0 hand-off, 1 inline")
-IDLE = _cell("idle", "gauge", "connections", "keep-alive connections between two requests")
-OLDEST_START = _cell(
-    "oldest_start", "stamp", "ns", "monotonic clock when the oldest running request began; 0 none"
+from threadcorn.policy.cells import (
+    ARBITER_CELLS,
+    BUCKETS,
+    CELLS,
+    FIELDS,
+    GENERATION,
+    HISTOGRAMS,
+    SLOT,
+    STATE,
+    TABLE,
+    TABLED,
+    Histogram,
+    Reading,
+    RequestRecord,
+    WorkerState,
+    bucket,
 )
-OLDEST_WAITING = _cell(
-    "oldest_waiting", "stamp", "ns", "the same of the oldest request that waits for a thread"
-)
-BUSY = _cell("busy", "gauge", "threads", "pool threads in the application")
-BLOCKED = _cell("blocked", "gauge", "threads", "pool threads that wait for a client (streamed bodies)")
-# What it has done.
-ACCEPTED = _cell("accepted", "counter", "connections", "connections accepted")
-TAKEN = _cell("taken", "counter", "connections", "of these, taken from another worker's shard")
-HANDED_OVER = _cell("handed_over", "counter", "connections", "connections given to a sibling")
-RECEIVED = _cell("received", "counter", "connections", "connections received from a sibling")
-REQUESTS = _cell("requests", "counter", "requests", "requests answered")
-ERRORS = _cell("errors", "counter", "requests", "requests whose application raised")
-REFUSED = _cell("refused", "counter", "requests", "requests refused by us: malformed, too large, too slow")
-SHED = _cell("shed", "counter", "requests", "requests answered with 503 because of overload")
-TIMED_OUT = _cell("timed_out", "counter", "requests", "requests ended by the request time-out")
-BYTES_IN = _cell("bytes_in", "counter", "bytes", "bytes received")
-BYTES_OUT = _cell("bytes_out", "counter", "bytes", "bytes sent")
-ACCEPT_ERRORS = _cell("accept_errors", "counter", "", "accept() failed, for example for want of descriptors")
-RINGS = _cell("rings", "counter", "", "times this worker rang a sibling's bell")
-MODE_CHANGES = _cell("mode_changes", "counter", "", "changes between hand-off and inline")
-STATUS_1XX = _cell("status_1xx", "counter", "responses", "final responses below 200")
-STATUS_2XX = _cell("status_2xx", "counter", "responses", "responses 200 to 299")
-STATUS_3XX = _cell("status_3xx", "counter", "responses", "responses 300 to 399")
-STATUS_4XX = _cell("status_4xx", "counter", "responses", "responses 400 to 499")
-STATUS_5XX = _cell("status_5xx", "counter", "responses", "responses 500 to 599")
-APP_CPU_US = _cell("app_cpu_us", "counter", "us", "CPU time in the application, where it is measured")
 
-# Room to grow without moving anything behind it.
-CELLS = 64
-# Behind the cells, one mark for each thread block that was ever handed out: a reader that looked at the
-# others would make the kernel find memory for them.
-_MARKS_AT = 8 * CELLS
-MOST_THREADS = 256
-
-# -- histograms --------------------------------------------------------------------------------------------
-
-# Four buckets an octave: a value is known to within 19 %. The last bucket takes everything from 117 s up.
-BUCKETS = 104
-HISTOGRAMS: tuple[tuple[str, str], ...] = (
-    ("accept_wait", "from the connection's readiness to accept()"),
-    ("ready_wait", "from a complete request to a thread that runs it"),
-    ("app", "time in the application"),
-    ("cpu", "CPU time in the application"),
-    ("write", "from the first byte sent to the last one"),
-)
-ACCEPT_WAIT, READY_WAIT, APP, CPU, WRITE = (i * BUCKETS for i in range(len(HISTOGRAMS)))
-
-
-def bucket(us: int) -> int:
-    """The bucket of a time in microseconds. `thread.histogram[APP + bucket(us)] += 1` counts it."""
-    if us < 4:
-        return max(0, us)
-    n = us.bit_length()
-    return (n - 2) * 4 + ((us >> (n - 3)) & 3) if n < 28 else BUCKETS - 1
-
-
-def bounds(index: int) -> tuple[int, int]:
-    """(first, last + 1) microsecond of a bucket."""
-    if index < 4:
-        return index, index + 1
-    octave, quarter = divmod(index, 4)
-    first = (4 + quarter) << (octave - 1)
-    return first, first + (1 << (octave - 1))
-
-
-# Nearly every time is shorter than this, and a look into a table is a third of the arithmetic.
-_TABLED = 1 << 16
-_TABLE = b"".join(
-    bytes((i,)) * (bounds(i)[1] - bounds(i)[0]) for i in range(BUCKETS) if bounds(i)[0] < _TABLED
-)
+__all__ = ["ArbiterPage", "Page", "Scoreboard", "ThreadPage"]
 
 # -- records -----------------------------------------------------------------------------------------------
 
@@ -169,7 +52,10 @@ _pack_end = _END.pack_into
 _PAGE = mmap.PAGESIZE
 _THREAD_BYTES = (8 * BUCKETS * len(HISTOGRAMS) + RECORDS * _RECORD.size + 63) // 64 * 64
 _RECORDS_AT = 8 * BUCKETS * len(HISTOGRAMS)
-ARBITER_CELLS = 8  # before the table of slots on the arbiter's page
+# Behind the cells, one mark for each thread block that was ever handed out: a reader that looked at the
+# others would make the kernel find memory for them.
+_MARKS_AT = 8 * CELLS
+MOST_THREADS = 256
 
 
 class ThreadPage:
@@ -203,7 +89,7 @@ class ThreadPage:
             _pack_end(memory, at + 8, duration, status)
 
         def count(which: int, us: int) -> None:
-            histogram[which + (_TABLE[us] if 0 <= us < _TABLED else bucket(us))] += 1
+            histogram[which + (TABLE[us] if 0 <= us < TABLED else bucket(us))] += 1
 
         self.begin = begin
         self.end = end
@@ -247,74 +133,6 @@ class ArbiterPage:
         self.cells = words[:ARBITER_CELLS]
         self.owner = words[ARBITER_CELLS : ARBITER_CELLS + slots]
         self.weight = words[ARBITER_CELLS + slots :]
-
-
-# Cells of the arbiter's page.
-ARBITER_PID, ARBITER_GENERATION, ARBITER_HEARTBEAT, ARBITER_WANTED, ARBITER_STEERER, ARBITER_DRAINING = range(
-    6
-)
-
-
-# -- what a reader gets ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class RequestRecord:
-    """One request of one thread. `duration` is negative while it runs."""
-
-    thread: int
-    start: float
-    duration: float
-    status: int
-    line: str
-    peer: str
-
-    @property
-    def running(self) -> bool:
-        return self.duration < 0
-
-
-@dataclass(frozen=True, slots=True)
-class Histogram:
-    """Counts by bucket, summed over threads."""
-
-    name: str
-    counts: tuple[int, ...]
-
-    @property
-    def total(self) -> int:
-        return sum(self.counts)
-
-    def quantile(self, q: float) -> float:
-        """Seconds below which a share q of the values lies: the upper bound of a bucket; 0 without values."""
-        rank = q * self.total
-        below = 0
-        for index, count in enumerate(self.counts):
-            below += count
-            if count and below >= rank:
-                return bounds(index)[1] / 1e6
-        return 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """One process as it was a moment ago, dead or alive."""
-
-    index: int
-    values: dict[str, int]
-    histograms: tuple[Histogram, ...]
-    requests: tuple[RequestRecord, ...]  # newest first
-
-    @property
-    def state(self) -> WorkerState:
-        try:
-            return WorkerState(self.values["state"])
-        except ValueError:
-            return WorkerState.DEAD  # a cell that says nonsense is not one to give work to
-
-    @property
-    def running(self) -> tuple[RequestRecord, ...]:
-        return tuple(r for r in self.requests if r.running)
 
 
 class Scoreboard:

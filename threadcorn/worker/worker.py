@@ -31,9 +31,9 @@ from threadcorn.messages import (
     Threads,
     WorkerBoot,
 )
+from threadcorn.policy.cells import HEARTBEAT
 from threadcorn.settings import Settings
 from threadcorn.system.poller import Waiter
-from threadcorn.system.scoreboard import HEARTBEAT
 from threadcorn.system.signals import Sig, SignalReader
 from threadcorn.worker.acceptor import Acceptor
 from threadcorn.worker.connection import Phase
