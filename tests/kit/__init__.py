@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.kit.client import Connection, CutShort, Ended, Reply, connect
 from tests.kit.eventually import Deadline, NotInTime, eventually
 from tests.kit.server import ROOT, Finished, ServerProcess, StartFailed, environment, run_cli
+from tests.kit.tools import need
 
 __all__ = [
     "ROOT",
@@ -20,5 +21,6 @@ __all__ = [
     "connect",
     "environment",
     "eventually",
+    "need",
     "run_cli",
 ]
