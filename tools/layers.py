@@ -81,7 +81,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "signal": ("system/signals.py",),
     "select": ("system/poller.py",),
     "selectors": ("system/poller.py",),
-    "threading": ("worker/*",),
+    "threading": ("worker/*", "demo.py"),  # the demo is an application: it shows the thread that runs it
     "_thread": ("worker/*", "system/logfile.py"),  # the number of a thread, to count without a lock
     "mmap": ("system/scoreboard.py",),
     "ctypes": ("system/listeners.py",),
