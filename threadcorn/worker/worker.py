@@ -13,11 +13,10 @@ import logging
 import os
 import random
 import sys
-import traceback
 from time import monotonic, monotonic_ns
 from typing import Any
 
-from threadcorn.errors import BootError, ExitCode
+from threadcorn.errors import ExitCode, explain
 from threadcorn.http1.parser import HeadParser, Limits
 from threadcorn.messages import (
     Drain,
@@ -89,16 +88,12 @@ class Worker:
             app = boot.load()
             if self._settings.post_worker_init is not None:
                 self._settings.post_worker_init(boot.worker)
-        except BootError as error:
-            return self._failed(error.exit_code, str(error))
-        except BaseException:  # noqa: BLE001 - whatever it is, it has one outcome
-            return self._failed(
-                ExitCode.BOOT_FAILED, "the application failed while loading\n" + own_traceback()
-            )
+        except BaseException as error:  # noqa: BLE001 - an application may raise anything, also SystemExit
+            return self._failed(*explain(error))
         try:
             self._build(app)
-        except Exception:  # noqa: BLE001 - a hook or a log must not cost the request
-            return self._failed(ExitCode.INTERNAL, traceback.format_exc())
+        except Exception as error:  # noqa: BLE001 - told to the arbiter, which tells the person
+            return self._failed(*explain(error))
         gc.collect()
         gc.freeze()
         started = self._pool.resize(self._threads())
@@ -313,15 +308,3 @@ class Worker:
         sys.stdout.flush()
         sys.stderr.flush()
         return code
-
-
-def own_traceback() -> str:
-    """The traceback of the running exception without our own frames and importlib's."""
-    kind, error, trace = sys.exc_info()
-    while trace is not None and _is_ours(trace.tb_frame.f_code.co_filename):
-        trace = trace.tb_next
-    return "".join(traceback.format_exception(kind, error, trace))
-
-
-def _is_ours(filename: str) -> bool:
-    return os.path.dirname(os.path.dirname(__file__)) in filename or "importlib" in filename
