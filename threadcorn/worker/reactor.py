@@ -156,6 +156,11 @@ class Reactor:
         self.deadlines.watch(conn, conn.deadline)
         conn.again = True  # bytes may be waiting whose edge has been seen already
 
+    def retire(self, conn: Connection) -> None:
+        """End a connection between two requests. Does nothing to one that is not."""
+        if conn.phase is Phase.IDLE and not conn.rest:
+            self.shut(conn)
+
     def close(self, conn: Connection) -> None:
         """Forget the connection and close its socket."""
         if conn.phase is Phase.CLOSED:

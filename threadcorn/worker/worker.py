@@ -292,8 +292,8 @@ class Worker:
         for conn in reactor.snapshot():
             if conn.phase is Phase.IDLE and conn.token.acquire(False):
                 # An event that came meanwhile goes first: a request that has arrived is answered.
-                if conn.phase is Phase.IDLE and not conn.again and not conn.rest:
-                    reactor.shut(conn)
+                if not conn.again:
+                    reactor.retire(conn)
                 conn.token.release()
                 if conn.again:
                     self._pool.push(conn.fd)
