@@ -110,7 +110,8 @@ def test_a_tombstone_that_cannot_be_finished_is_taken_back(
     assert group.gate() is Gate.BACKLOG
     assert descriptors() == before
     with socket.create_connection(reach(group), timeout=5):  # one fits, as the last gate says
-        assert sum(group.depths()) == 1
+        # With tcp_migrate_req the tombstone's own connection moves to a shard, where it is just a dead one.
+        assert sum(group.depths()) >= 1
     group.close()
 
 
@@ -211,6 +212,24 @@ def test_close_ends_copies_that_leaked(monkeypatch: pytest.MonkeyPatch) -> None:
     os.waitpid(pid, 0)
     os.close(reader)
     os.close(writer)
+
+
+def test_only_the_process_that_made_a_group_can_end_it(tmp_path: object) -> None:
+    """A worker that closes too much ends nobody's service, and removes no socket file."""
+    path = os.path.join(str(tmp_path), "s")
+    groups = [ShardGroup.create(parse(text), 2) for text in ("127.0.0.1:0", f"unix:{path}")]
+    pid = os.fork()
+    if pid == 0:
+        for group in groups:
+            group.close()
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert os.path.exists(path)
+    with socket.create_connection(reach(groups[0]), timeout=5):
+        assert sum(groups[0].depths()) == 1
+    for group in groups:
+        group.close()
+    assert not os.path.exists(path)
 
 
 def test_release_leaves_the_address_to_others() -> None:

@@ -95,6 +95,7 @@ class ShardGroup:
         self.owned = owned
         self.mark = mark
         self.gated = Gate.OPEN
+        self._maker = os.getpid()
         self._log = log
         self._program: Program = ()
         self._tombstone: list[socket.socket] = []
@@ -352,8 +353,12 @@ class ShardGroup:
 
     def close(self) -> None:
         """The end of the address. shutdown() first: a copy that leaked into a grandchild of the application
-        would otherwise take connections that nobody answers, for as long as it lives."""
-        if self.owned:
+        would otherwise take connections that nobody answers, for as long as it lives.
+
+        In any process but the one that made the group it is release(): a worker that cleans up too much must
+        not end the service of all.
+        """
+        if self.owned and self._maker == os.getpid():
             for sock in (*self.shards, *self._tombstone):
                 try:
                     sock.shutdown(socket.SHUT_RDWR)
