@@ -6,6 +6,7 @@ python perf/micro/parse.py
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -53,7 +54,7 @@ def main() -> None:
 
         parser = HeadParser(Limits(), constants)
         measure(f"httptools alone: {name}", bare)
-        measure(f"HeadParser.parse: {name}", lambda head=head, parser=parser: parser.parse(head))
+        measure(f"HeadParser.parse: {name}", partial(parser.parse, head))
 
 
 if __name__ == "__main__":

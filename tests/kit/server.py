@@ -130,6 +130,7 @@ class ServerProcess:
         exit_code: int = 0,
         ready_within: float = 30.0,
         stop_within: float = 30.0,
+        clear_within: float = 5.0,  # for processes and descriptors that are on their way out
         check_descriptors: bool = True,
         tolerate: Sequence[str] = (),
     ) -> None:
@@ -137,6 +138,7 @@ class ServerProcess:
         self.exit_code = exit_code
         self.ready_within = ready_within
         self.stop_within = stop_within
+        self.clear_within = clear_within
         self.check_descriptors = check_descriptors
         self.tolerate = tuple(tolerate)
         self.directory = Path(tempfile.mkdtemp(prefix="tc-"))
@@ -278,7 +280,7 @@ class ServerProcess:
         """Check the descriptors, signal the arbiter, wait for its end; the exit code."""
         if self.check_descriptors:
             self._close_connections()
-            eventually(self._no_extra_descriptors, within=5.0)
+            eventually(self._no_extra_descriptors, within=self.clear_within)
         self.signal(number)
         return self.wait(within=within)
 
@@ -389,7 +391,7 @@ class ServerProcess:
             left = [process.pid for process in self._session()]
             assert not left, f"still there after the arbiter ended: {left}"
 
-        eventually(nothing_left, within=5.0)
+        eventually(nothing_left, within=self.clear_within)
         log = self.log
         for word in SUSPICIOUS:
             if word not in self.tolerate:
