@@ -1,0 +1,18 @@
+"""A note, with a file if somebody gave one."""
+
+from __future__ import annotations
+
+from django.db import models
+
+
+class Note(models.Model):
+    title = models.CharField(max_length=80)
+    text = models.TextField(max_length=2000)
+    attachment = models.FileField(upload_to="notes/", blank=True)
+    written = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ("-id",)
+
+    def __str__(self):
+        return self.title
