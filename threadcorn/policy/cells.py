@@ -98,6 +98,12 @@ STATUS_4XX = _cell("status_4xx", "counter", "responses", "responses 400 to 499")
 STATUS_5XX = _cell("status_5xx", "counter", "responses", "responses 500 to 599")
 APP_CPU_US = _cell("app_cpu_us", "counter", "us", "CPU time in the application, where it is measured")
 
+SLOW = _cell("slow", "counter", "requests", "requests that ran longer than slow_request")
+INTERRUPTED = _cell("interrupted", "counter", "requests", "of the timed out, how many threads came back")
+
+#: Status codes are below this.
+CODES = 600
+
 # Room to grow without moving anything behind it.
 CELLS = 64
 

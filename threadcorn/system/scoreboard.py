@@ -7,7 +7,7 @@ lock; readers may see one cell older than the next, never half a number.
     board = Scoreboard(cells=32, slots=16)
     page = board.claim(slot, generation)            arbiter, before the fork
     page.cells[HEARTBEAT] = monotonic_ns()          worker: one store
-    page.thread(3).begin(now, b"GET / HTTP/1.1", b"10.0.0.7:40112")
+    page.thread(3).begin(b"GET / HTTP/1.1", b"10.0.0.7:40112")
     reading = board.read(page.index)                anybody, also after the worker was killed
 """
 
@@ -16,12 +16,16 @@ from __future__ import annotations
 import mmap
 import operator
 import struct
+from array import array
 from collections.abc import Callable, Iterator
+from time import monotonic_ns
 
 from threadcorn.policy.cells import (
+    APP,
     ARBITER_CELLS,
     BUCKETS,
     CELLS,
+    CODES,
     FIELDS,
     GENERATION,
     HISTOGRAMS,
@@ -43,11 +47,10 @@ __all__ = ["ArbiterPage", "Page", "Scoreboard", "ThreadPage"]
 RECORDS = 8
 LINE = 200
 PEER = 48
-# Native alignment, so that the two doubles are whole stores: start, duration, status, length of the line.
-_RECORD = struct.Struct(f"@ddHH4x{LINE}s{PEER}s")
-_END = struct.Struct("@dH")
+# Native alignment, so that the two numbers are whole stores: start (ns), outcome, then line and peer.
+# The outcome is -1 while it runs, then `microseconds << 10 | status`: one store ends a request.
+_RECORD = struct.Struct(f"@qq{LINE}s{PEER}s")
 _pack_record = _RECORD.pack_into
-_pack_end = _END.pack_into
 
 _PAGE = mmap.PAGESIZE
 _THREAD_BYTES = (8 * BUCKETS * len(HISTOGRAMS) + RECORDS * _RECORD.size + 63) // 64 * 64
@@ -57,43 +60,87 @@ _RECORDS_AT = 8 * BUCKETS * len(HISTOGRAMS)
 _MARKS_AT = 8 * CELLS
 MOST_THREADS = 256
 
+# Status lines of applications, to their codes. Bounded: an application may make up a reason each time.
+_CODES: dict[str, int] = {"": 0}
+_MOST_CODES = 256
+
+
+def _learn(status: str) -> int:
+    digits = status[:3]
+    code = int(digits) if len(digits) == 3 and digits.isascii() and digits.isdigit() else 0
+    if code >= CODES:
+        code = 0
+    if len(_CODES) < _MOST_CODES:
+        _CODES[status] = code
+    return code
+
 
 class ThreadPage:
-    """The block of one pool thread. Only that thread writes here, so that no count is ever lost.
+    """The block of one pool thread. Only that thread writes records and counts.
 
-    `begin(start, line, peer)`   a request starts running in this thread; `start` is monotonic seconds
-    `end(duration, status)`      it is over; status 0 stands for a client that left without an answer
-    `count(HISTOGRAM, us)`       put a time into a histogram (APP, CPU, ...)
+    `begin(line, peer)`   a request starts running in this thread; answers when, in monotonic nanoseconds
+    `end(status)`         it is over ("200 OK"); "" stands for a client that left without an answer
+    `count(WHICH, us)`    put a time into a histogram (CPU, READY_WAIT, ...); `end` has counted APP
+
+    Records are in shared memory at once: they are what is left after a crash. Counts are made in plain lists,
+    which costs a third, and `publish` (any one thread) copies them.
     """
 
-    __slots__ = ("begin", "count", "end", "histogram")
+    __slots__ = ("_block", "_published", "begin", "codes", "count", "counts", "end")
 
     # Closures, not methods: begin and end run once a request, and looking up `self._memory` and its like
     # costs as much as the store itself.
-    begin: Callable[[float, bytes, bytes], None]
-    end: Callable[[float, int], None]
+    begin: Callable[[bytes, bytes], int]
+    end: Callable[[str], None]
     count: Callable[[int, int], None]
 
-    def __init__(self, memory: memoryview, base: int) -> None:
-        self.histogram = histogram = memory[base : base + _RECORDS_AT].cast("Q")
-        places = [base + _RECORDS_AT + n * _RECORD.size for n in range(RECORDS)]
+    def __init__(self, memory: memoryview, base: int, now_ns: Callable[[], int] = monotonic_ns) -> None:
+        self._block = memory[base : base + _RECORDS_AT].cast("Q")
+        self._published = 0
+        self.counts = counts = [0] * (BUCKETS * len(HISTOGRAMS))
+        self.codes = codes = [0] * CODES  # responses by status code
+        words = memory[base + _RECORDS_AT : base + _RECORDS_AT + RECORDS * _RECORD.size].cast("q")
+        first = base + _RECORDS_AT
+        places = [first + n * _RECORD.size for n in range(RECORDS)]
         after = dict(zip(places, places[1:] + places[:1], strict=True))
+        outcome = {at: (at - first) // 8 + 1 for at in places}
         at = places[-1]
+        start = 0
 
-        def begin(start: float, line: bytes, peer: bytes) -> None:
-            nonlocal at
+        def begin(line: bytes, peer: bytes) -> int:
+            nonlocal at, start
             at = after[at]
-            _pack_record(memory, at, start, -1.0, 0, len(line) & 0xFFFF, line, peer)
+            start = now_ns()
+            _pack_record(memory, at, start, -1, line, peer)
+            return start
 
-        def end(duration: float, status: int) -> None:
-            _pack_end(memory, at + 8, duration, status)
+        def end(status: str) -> None:
+            us = (now_ns() - start) // 1000
+            code = _CODES.get(status)
+            if code is None:
+                code = _learn(status)
+            words[outcome[at]] = us << 10 | code
+            codes[code] += 1
+            counts[APP + (TABLE[us] if us < TABLED else bucket(us))] += 1
 
         def count(which: int, us: int) -> None:
-            histogram[which + (TABLE[us] if 0 <= us < TABLED else bucket(us))] += 1
+            counts[which + (TABLE[us] if 0 <= us < TABLED else bucket(us))] += 1
 
         self.begin = begin
         self.end = end
         self.count = count
+
+    @property
+    def finished(self) -> int:
+        """Requests that have ended in this block."""
+        return sum(self.codes)
+
+    def publish(self) -> None:
+        """Show the counts to other processes. Costs nothing where nothing was counted."""
+        total = sum(self.counts)
+        if total != self._published:
+            self._published = total
+            self._block[:] = array("Q", self.counts)
 
 
 class Page:
@@ -115,11 +162,11 @@ class Page:
         first = self._base + _PAGE
         return [first + n * _THREAD_BYTES if mark else -1 for n, mark in enumerate(self._marks)]
 
-    def thread(self, number: int) -> ThreadPage:
-        """The block of pool thread `number`. Numbers beyond the last block share it, and lose counts."""
+    def thread(self, number: int, now_ns: Callable[[], int] = monotonic_ns) -> ThreadPage:
+        """The block of pool thread `number`. Numbers beyond the last block share it, and lose detail."""
         number = min(number, self._threads - 1)
         self._marks[number] = 1
-        return ThreadPage(self._memory, self._base + _PAGE + number * _THREAD_BYTES)
+        return ThreadPage(self._memory, self._base + _PAGE + number * _THREAD_BYTES, now_ns)
 
 
 class ArbiterPage:
@@ -240,15 +287,16 @@ class Scoreboard:
             if again == raw:
                 break
             raw = again
-        start, duration, status, length, line, peer = _RECORD.unpack(raw)
-        if not start > 0 or start == float("inf"):
-            return None  # never used, or not a number
+        start, outcome, line, peer = _RECORD.unpack(raw)
+        if start <= 0:
+            return None  # never used, or overwritten
+        running = outcome < 0
         return RequestRecord(
             thread,
-            start,
-            duration if duration == duration else -1.0,  # noqa: PLR0124 - not a number is not equal to itself
-            status,
-            line[: min(length, LINE)].decode("latin-1"),
+            start / 1e9,
+            -1.0 if running else (outcome >> 10) / 1e6,
+            0 if running else outcome & 1023,
+            line.rstrip(b"\0").decode("latin-1"),
             peer.rstrip(b"\0").decode("latin-1"),
         )
 
