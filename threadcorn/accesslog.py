@@ -1,9 +1,9 @@
 """The access log: one request, one line, one write.
 
 The format is compiled once (`accessformat`), the date is rendered once a second, and the line leaves with
-one `write` that takes no lock and waits for nobody (`system.logfile`). Where the user has configured the
-logger `threadcorn.access` by a log config, the line goes through `logging` instead, as it does in
-gunicorn: the atoms are the record's `args`, so that a formatter can read `record.args["h"]`.
+one `write` that takes no lock and waits for nobody (`system.logfile`). Where somebody has given the logger
+`threadcorn.access` handlers or filters, a record goes through `logging`, as it does in gunicorn: the atoms
+are its `args`, so that a formatter or a filter can read `record.args["h"]`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class AccessLog:
     `enabled` is False where there is no access log; the caller then does not call `record` at all.
     """
 
-    __slots__ = ("_build", "_file", "_format", "_log", "_logger", "_stamp", "_warn_at", "_warned", "enabled")
+    __slots__ = ("_build", "_file", "_format", "_gate", "_log", "_stamp", "_warn_at", "_warned", "enabled")
 
     def __init__(self, settings: Settings) -> None:
         """Raises ConfigError for a format that says nothing, or a file that cannot be opened."""
@@ -59,12 +59,11 @@ class AccessLog:
         self._file: LogFile | None = None
         self._warned = 0
         self._warn_at = 0.0
+        self._gate = logging.getLogger(ACCESS)
         # logs.setup() has emptied it; only a log config can have put something there since.
-        configured = logging.getLogger(ACCESS)
-        self._logger = configured if configured.handlers else None
-        if self._logger is None and settings.accesslog is not None:
+        if settings.accesslog is not None and not self._gate.handlers:
             self._file = open_log(settings.accesslog, 1, "--access-logfile", owner(settings))
-        self.enabled = self._logger is not None or self._file is not None
+        self.enabled = self._file is not None or bool(self._gate.handlers)
 
     @property
     def dropped(self) -> int:
@@ -87,15 +86,29 @@ class AccessLog:
         rendered = self._stamp
         if rendered.second != second:
             rendered = self._stamp = stamp(second)
+        gate = self._gate
+        if (gate.handlers or gate.filters) and not self._by_logging(
+            Atoms(environ, status, response_headers, sent, rendered, now, duration, timings)
+        ):
+            return
         file = self._file
         if file is None:
-            if self._logger is not None:
-                atoms = Atoms(environ, status, response_headers, sent, rendered, now, duration, timings)
-                self._logger.info(self._format, atoms)
             return
         line = self._build(environ, status, response_headers, sent, rendered, now, duration, timings)
         if not file.write(line) and now >= self._warn_at:
             self._warn(file, now)
+
+    def _by_logging(self, atoms: Atoms) -> bool:
+        """What people have added to the logger: filters (no health checks), handlers. False: filtered out."""
+        gate = self._gate
+        if not gate.isEnabledFor(logging.INFO):
+            return False
+        record = gate.makeRecord(ACCESS, logging.INFO, "", 0, self._format, (atoms,), None)
+        accepted = gate.filter(record)
+        if accepted and gate.handlers:
+            # Since Python 3.12 a filter may answer another record.
+            gate.callHandlers(accepted if isinstance(accepted, logging.LogRecord) else record)  # type: ignore[redundant-expr]
+        return bool(accepted)
 
     def _warn(self, file: LogFile, now: float) -> None:
         self._warn_at = now + _QUIET

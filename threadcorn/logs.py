@@ -1,7 +1,7 @@
 """The error log: set-up, levels, re-opening. One format of record, one write a record.
 
 Everybody logs through the logger that `setup` returns, `threadcorn.error`. Applications and config files
-that come from gunicorn know it as `gunicorn.error`; that name leads to the same handlers.
+that come from gunicorn know it as `gunicorn.error`; that name leads to the same logger.
 
 A record never takes more than one line at the left edge: what follows the first line of a message or a
 traceback is indented, and control characters are written as \\xNN. Without that a client could put a line
@@ -120,6 +120,10 @@ def setup(settings: Settings) -> logging.Logger:
     for each in before:
         each.handlers.clear()
         each.propagate = False
+    for theirs in ALIASES:
+        # A config that disables existing loggers would disable ours by their second names.
+        if logging.root.manager.loggerDict.get(theirs) in before:
+            del logging.root.manager.loggerDict[theirs]
     logger.setLevel(settings.loglevel.upper())
     access.setLevel(logging.INFO)
     try:
@@ -129,6 +133,7 @@ def setup(settings: Settings) -> logging.Logger:
             each.handlers[:] = handlers
         file.close()
         raise
+    logger.disabled = access.disabled = False
     if logger.handlers:
         file.close()  # the log config says where the error log goes
     else:
@@ -136,16 +141,25 @@ def setup(settings: Settings) -> logging.Logger:
         if settings.capture_output and file.path is not None:
             _capture(file)
     for theirs, ours in ALIASES.items():
-        alias, original = logging.getLogger(theirs), logging.getLogger(ours)
-        alias.handlers[:] = original.handlers
-        alias.propagate = original.propagate
-        alias.setLevel(original.level)
+        _alias(theirs, logging.getLogger(ours))
     for handlers in before.values():
         for handler in handlers:
             if isinstance(handler, LineHandler):
                 handler.close()
                 handler.file.close()
     return logger
+
+
+def _alias(name: str, logger: logging.Logger) -> None:
+    """Let a name lead to a logger that has another one: to its handlers, its level and its filters."""
+    known = logging.root.manager.loggerDict
+    already = known.get(name)
+    known[name] = logger
+    if isinstance(already, logging.Logger) and already is not logger:
+        # Somebody asked for the name before us and may hold that object: at least its records get through.
+        already.handlers[:] = logger.handlers
+        already.propagate = logger.propagate
+        already.setLevel(logger.level)
 
 
 def reopen() -> None:

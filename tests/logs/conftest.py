@@ -7,8 +7,6 @@ import pytest
 
 from threadcorn.logs import ACCESS, ALIASES, ERROR
 
-NAMES = (ERROR, ACCESS, *ALIASES)
-
 
 @pytest.fixture(autouse=True)
 def loggers() -> Iterator[None]:
@@ -16,7 +14,9 @@ def loggers() -> Iterator[None]:
     root = logging.getLogger()
     before = (list(root.handlers), root.level)
     yield
-    for logger in map(logging.getLogger, NAMES):
+    known = logging.root.manager.loggerDict
+    loggers = [known.pop(name) for name in ALIASES if name in known]
+    for logger in {*loggers, *map(logging.getLogger, (ERROR, ACCESS))}:
         for handler in logger.handlers:
             handler.close()
             if hasattr(handler, "file"):

@@ -186,3 +186,48 @@ def test_a_log_config_that_is_silent_about_access_leaves_the_file(tmp_path):
     record(log)
     assert (tmp_path / "log").read_text().count("\n") == 1
     log.close()
+
+
+def test_a_filter_added_by_anybody_is_asked(tmp_path):
+    """How health checks are kept out of the log: by a filter on gunicorn's logger, set in a hook."""
+    settings = Settings(accesslog=str(tmp_path / "log"), access_log_format="%(U)s")
+    logs.setup(settings)
+    log = AccessLog(settings)
+    gate = logging.getLogger("gunicorn.access")
+    added = logging.Filter()
+    added.filter = lambda record: record.args["U"] != "/health"
+    gate.addFilter(added)
+    try:
+        for path in ("/", "/health", "/other"):
+            record(log, PATH_INFO=path)
+    finally:
+        gate.removeFilter(added)
+    assert (tmp_path / "log").read_text() == "/\n/other\n"
+    log.close()
+
+
+def test_a_handler_added_later_gets_records_beside_the_file(tmp_path):
+    settings = Settings(accesslog=str(tmp_path / "log"), access_log_format="%(m)s")
+    logs.setup(settings)
+    log = AccessLog(settings)
+    keeper = Keeper()
+    logging.getLogger(logs.ACCESS).addHandler(keeper)
+    record(log)
+    assert [each.getMessage() for each in keeper.records] == ["GET"]
+    assert (tmp_path / "log").read_text() == "GET\n"
+    log.close()
+
+
+def test_a_level_above_info_turns_the_log_of_a_config_off(tmp_path):
+    settings = Settings(
+        logconfig_dict={
+            "loggers": {"threadcorn.access": {"handlers": ["keeper"], "level": "WARNING"}},
+            "handlers": {"keeper": {"()": Keeper}},
+            "root": {"handlers": []},
+        },
+    )
+    logs.setup(settings)
+    log = AccessLog(settings)
+    [keeper] = logging.getLogger(logs.ACCESS).handlers
+    record(log)
+    assert keeper.records == []

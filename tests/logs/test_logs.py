@@ -146,12 +146,14 @@ def test_reopen_tells_which_log_it_could_not_open(tmp_path):
 
 def test_the_names_that_gunicorns_users_know_lead_to_the_same_log(tmp_path):
     """`logging.getLogger("gunicorn.error").handlers` is how Flask applications find our log."""
+    early = logging.getLogger("gunicorn.error")
     log = logs.setup(Settings(errorlog=str(tmp_path / "log"), loglevel="warning"))
-    theirs = logging.getLogger("gunicorn.error")
-    assert theirs.handlers == log.handlers
-    assert theirs.level == logging.WARNING
-    theirs.error("from an application")
-    assert len(lines(tmp_path / "log")) == 1
+    assert logging.getLogger("gunicorn.error") is log
+    assert early.handlers == log.handlers
+    for logger in (early, logging.getLogger("gunicorn.error")):
+        logger.info("not shown")
+        logger.error("from an application")
+    assert len(lines(tmp_path / "log")) == 2
 
 
 def test_a_dict_config_says_where_the_error_log_goes(tmp_path):
@@ -186,6 +188,17 @@ def test_a_dict_config_that_is_silent_about_us_leaves_our_log(tmp_path):
     )
     log.info("hello")
     assert len(lines(tmp_path / "log")) == 1
+
+
+def test_a_dict_config_that_disables_existing_loggers_does_not_mean_ours(tmp_path):
+    """Also not the second time, when both of our names exist."""
+    settings = Settings(
+        errorlog=str(tmp_path / "log"),
+        logconfig_dict={"disable_existing_loggers": True, "loggers": {"mine": {}}, "root": {"handlers": []}},
+    )
+    for _ in range(2):
+        logs.setup(settings).info("hello")
+    assert len(lines(tmp_path / "log")) == 2
 
 
 def test_a_json_config_is_a_dict_config(tmp_path):
