@@ -168,6 +168,17 @@ def become_child() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
+def send_by_pidfd(fd: int, number: Sig) -> bool:
+    """Signal the process behind a pidfd. False where the system cannot; ProcessLookupError if it is gone."""
+    try:
+        signal.pidfd_send_signal(fd, number)
+    except ProcessLookupError:
+        raise
+    except (AttributeError, OSError):  # a sandbox that lets pidfd_open through and not this
+        return False
+    return True
+
+
 def name_of(number: int) -> str:
     """SIGTERM for 15; "signal 63" for what has no name."""
     try:

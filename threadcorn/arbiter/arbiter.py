@@ -1,0 +1,448 @@
+"""The arbiter: one thread, one loop. It tells the supervisor what happened and does what it says.
+
+Theory of operation. The loop waits on three kinds of things: the wake-up descriptor of signals, the channels
+of workers, and time. Each becomes events; the supervisor (policy/supervisor.py) answers each event with
+commands; each command has one method here. Nothing in this file decides about a worker.
+
+Laws:
+
+1. No application code runs here, unless `preload_app` asks for it, and no thread is ever started.
+2. Nothing here waits for a child: every answer is an event, every silence has a deadline in the supervisor.
+3. A child is forked inside of one command and knows the world as it was then. What it must not keep is closed
+   by `_leave_parent`, in the child.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import random
+from collections import deque
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, ClassVar, Protocol
+
+from threadcorn import __version__, logs
+from threadcorn.arbiter import child, hooks, notes
+from threadcorn.arbiter.generations import Generations, rules_of, title
+from threadcorn.arbiter.premises import Premises, slots_of
+from threadcorn.arbiter.pulse import Pulse
+from threadcorn.arbiter.staff import Staff
+from threadcorn.arbiter.worker_handle import WorkerHandle
+from threadcorn.clock import Clock, MonotonicClock
+from threadcorn.errors import ConfigError, ExitCode, InternalError, ThreadcornError
+from threadcorn.messages import ReopenLogs, WorkerBoot
+from threadcorn.policy import events as e
+from threadcorn.policy.events import Force, Milestone
+from threadcorn.policy.restart import Restart
+from threadcorn.policy.supervisor import Supervisor
+from threadcorn.settings import Settings, plan_reload
+from threadcorn.system import announce, spawn
+from threadcorn.system.channel import Channel
+from threadcorn.system.oom import OomWatch
+from threadcorn.system.poller import Waiter
+from threadcorn.system.signals import ARBITER_SIGNALS, TABLE, Order, Sig, SignalReader
+
+__all__ = ["App", "Arbiter"]
+
+LONGEST_NAP = 1.0  # seconds: a signal that was lost somewhere would be noticed that much later
+GATE_LOOK = 0.02  # seconds between two looks at the accept queues behind the gate
+
+_SIGNAL_OF = {Force.TERM: Sig.SIGTERM, Force.ABRT: Sig.SIGABRT, Force.KILL: Sig.SIGKILL}
+_ASKED_BY: dict[Order, e.Event] = {
+    Order.STOP_GRACEFUL: e.StopAsked(quick=False),
+    Order.STOP_QUICK: e.StopAsked(quick=True),
+    Order.MORE_WORKERS: e.ScaleAsked(1),
+    Order.FEWER_WORKERS: e.ScaleAsked(-1),
+}
+_STATES_OF_SYSTEMD = {
+    Milestone.READY: ("READY=1", "STATUS=serving"),
+    Milestone.RELOADING: ("STATUS=a new generation boots",),
+    Milestone.RELOADED: ("STATUS=serving",),
+    Milestone.RELOAD_FAILED: ("STATUS=serving; the last reload failed",),
+    Milestone.STOPPING: ("STOPPING=1",),
+}
+
+
+class App(Protocol):
+    """What the arbiter asks of who composes it (app/base.py)."""
+
+    cfg: Any
+
+    def load_for(self, settings: Settings) -> Callable[[], Callable[..., Any]]: ...
+    def adopt(self, settings: Settings) -> None: ...
+    def reload(self) -> Settings: ...
+
+
+class Arbiter:
+    """What hooks get as `server`: log, cfg, pid, num_workers, workers (and gunicorn's WORKERS), address."""
+
+    def __init__(
+        self,
+        *,
+        app: App,
+        settings: Settings,
+        log: logging.Logger,
+        run_worker: Callable[[WorkerBoot], int],
+        clock: Clock | None = None,
+        notify_socket: str | None = None,
+    ) -> None:
+        self.app = app
+        self.settings = settings
+        self.log = log
+        self.pid = os.getpid()
+        self.address: list[str] = []
+        self._run_worker = run_worker
+        self._clock: Clock = clock or MonotonicClock()
+        self._notify_socket = notify_socket
+        self._generations = Generations()
+        self._supervisor = Supervisor(
+            slots=slots_of(settings),
+            target=int(settings.workers),
+            rules=rules_of(settings),
+            restart=Restart(random.random),
+        )
+        self._events: deque[e.Event] = deque()
+        self._performing = False
+        self._waiter = Waiter()
+        self._staff = Staff(self._waiter, log)
+        self._pulse = Pulse()
+        self._oom = OomWatch()
+        self._signals: SignalReader | None = None
+        self._pid_file: announce.PidFile | None = None
+        self._ready_fd = settings.ready_fd
+        self._premises: Premises | None = None
+        self._code: int | None = None
+
+    # -- what hooks see ----------------------------------------------------------------------------------
+
+    @property
+    def cfg(self) -> Any:
+        return self.app.cfg
+
+    @property
+    def num_workers(self) -> int:
+        return self._supervisor.wanted
+
+    @property
+    def workers(self) -> Mapping[int, WorkerHandle]:
+        """By process id."""
+        return self._staff.by_pid
+
+    WORKERS = workers  # gunicorn's name, which hooks use
+
+    # -- life --------------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Serve until told to stop. The exit code. Raises ThreadcornError when it cannot even begin."""
+        try:
+            self._open()
+            self._loop()
+        finally:
+            self._close()
+        code = int(ExitCode.INTERNAL) if self._code is None else self._code
+        self.log.info("Shutting down: arbiter (exit code %d)", code)
+        return code
+
+    def _open(self) -> None:
+        settings = self.settings
+        announce.set_title(title("arbiter", settings))
+        self.log.info("Starting threadcorn %s", __version__)
+        if settings.pidfile is not None:
+            pid_file = announce.PidFile(settings.pidfile)
+            pid_file.create()
+            self._pid_file = pid_file
+        self._hook("nworkers_changed", self.num_workers, None)
+        self._hook("on_starting")
+        generation = self._generations.make(settings, self.app.load_for(settings))
+        if settings.preload_app:
+            generation.load()
+            # What is never written is never copied: the collector would write into every object it visits.
+            gc.collect()
+            gc.freeze()
+        self._premises = Premises(settings, self.log, self.pid)
+        self.address = self._premises.addresses()
+        self._signals = SignalReader(ARBITER_SIGNALS)
+        self._waiter.watch(self._signals.fileno())
+        self.log.info("Listening at: %s (%d)", self._premises.names(), self.pid)
+        self._hook("when_ready")
+
+    def _loop(self) -> None:
+        self._tell(e.Tick())
+        while self._code is None:
+            ready = self._waiter.wait(self._patience())
+            # Messages before deaths: the last thing that a worker said is often why it died.
+            self._listen(ready)
+            self._obey()
+            self._reap()
+            self._look()
+            self._tell(e.Tick())
+
+    def _close(self) -> None:
+        """However we leave: nobody is left alive that we know of, and nothing of ours lies about."""
+        self._staff.abandon()
+        if self._premises is not None:
+            self._premises.close(ours=True)
+        self._hook("on_exit")
+        if self._signals is not None:
+            self._signals.close()
+        if self._pid_file is not None:
+            self._pid_file.remove()
+        self._generations.keep(set())
+
+    def _patience(self) -> float:
+        """Seconds until something is due."""
+        now = self._clock.now()
+        due = [now + LONGEST_NAP]
+        deadline = self._supervisor.deadline()
+        if deadline is not None:
+            due.append(deadline)
+        if self._premises is not None:
+            look = self._premises.next_tick()
+            if look is not None:
+                due.append(look)
+            if self._premises.gated:
+                due.append(now + GATE_LOOK)
+        return max(0.0, min(due) - now)
+
+    # -- what happens ------------------------------------------------------------------------------------
+
+    def _tell(self, event: e.Event) -> None:
+        """Tell the supervisor, and do what it says. An event that a command causes waits its turn: half of an
+        answer must not be mixed with the next one."""
+        self._events.append(event)
+        if self._performing:
+            return
+        self._performing = True
+        try:
+            while self._events:
+                before = self._supervisor.wanted
+                for command in self._supervisor.handle(self._events.popleft(), self._clock.now()):
+                    self._PERFORM[type(command)](self, command)
+                if self._supervisor.wanted != before:
+                    self._hook("nworkers_changed", self._supervisor.wanted, before)
+        finally:
+            self._performing = False
+
+    def _listen(self, ready: list[int]) -> None:
+        for fd in ready:
+            handle = self._staff.listening_at(fd)
+            if handle is not None:
+                self._receive(handle)
+        self._staff.flush()
+
+    def _receive(self, handle: WorkerHandle) -> None:
+        try:
+            for message in self._staff.receive(handle):
+                self._tell(e.Heard(handle.age, message))
+        except InternalError as error:
+            self.log.critical("Worker (pid: %s) sent what is not a message: %s", handle.pid, error)
+            self._tell(e.Judged(handle.age, e.Verdict.KILL, "it sent what is not a message"))
+
+    def _reap(self) -> None:
+        for death in spawn.reap():
+            handle = self._staff.by_pid.pop(death.pid, None)
+            if handle is None:
+                self.log.debug("Reaped process %d, which is not a worker", death.pid)
+                continue
+            self._receive(handle)
+            killed = death.signal == Sig.SIGKILL
+            cause = death.words(out_of_memory=killed and self._oom.rose())
+            if death.signal is not None:
+                for words in self._there.last_words(handle.page, self._clock.now()):
+                    self.log.warning("Worker (pid: %d) was running: %s", death.pid, words)
+            self._hook("child_exit", handle)
+            self._tell(e.Exited(handle.age, cause))
+            self._staff.bury(handle)
+            self._there.board.release(handle.page.index)
+
+    def _look(self) -> None:
+        now = self._clock.now()
+        there = self._there
+        if there.gated and there.queues_empty():
+            self._tell(e.QueuesEmpty())
+        there.tick(now)
+        for handle, seconds in self._pulse.silent(self._staff, now, self.settings.timeout):
+            reason = f"no heartbeat for {seconds:.1f} s (timeout)"
+            self._tell(e.Judged(handle.age, e.Verdict.KILL, reason))
+
+    # -- signals -----------------------------------------------------------------------------------------
+
+    def _obey(self) -> None:
+        if self._signals is None:
+            return
+        for number in self._signals.read():
+            order = TABLE[Sig(number)].arbiter
+            if order is not Order.REAP and order is not None:
+                self.log.info("Handling signal: %s", Sig(number).name[3:].lower())
+                event = _ASKED_BY.get(order)
+                if event is not None:
+                    self._tell(event)
+                else:
+                    self._ORDERS[order](self)
+
+    def _upgrade(self) -> None:
+        self.log.warning("USR2: upgrading in place is not there yet; restart the server, or HUP to reload")
+
+    def _retire(self) -> None:
+        if self.settings.daemon:
+            self._tell(e.RetireAsked())
+        else:
+            # A terminal sends it whenever its window changes its size.
+            self.log.debug("WINCH ignored: the server is not a daemon")
+
+    def _reopen_logs(self) -> None:
+        logs.reopen()
+        self._generations.reopen_logs()
+        for handle in self._staff:
+            handle.channel.send(ReopenLogs())
+
+    def _reload(self) -> None:
+        """Build the new settings whole. A mistake is logged, and nothing else has happened."""
+        try:
+            settings = self.app.reload()
+            plan = plan_reload(self.settings, settings)
+            # The ready descriptor is for the first generation, and what --daemon puts there is not repeated.
+            restart = [name for name in plan.restart if name != "ready_fd"]
+            if restart:
+                names = ", ".join(restart)
+                self.log.error("Reload refused, nothing has changed: %s can only change by a restart", names)
+                return
+            generation = self._generations.make(settings, self.app.load_for(settings))
+        except ThreadcornError as error:
+            self.log.error("Reload refused, nothing has changed: %s", error)
+            return
+        if settings.preload_app:
+            self.log.warning(
+                "preload_app: the workers are replaced, but their code is the arbiter's: restart it"
+            )
+        hooks.call(self.log, "on_reload", settings.on_reload, self)
+        workers = int(settings.workers)
+        changed = workers if workers != self.settings.workers else None
+        self._tell(e.ReloadAsked(generation.number, rules_of(settings), changed))
+
+    # -- commands ----------------------------------------------------------------------------------------
+
+    def _spawn(self, command: e.Spawn) -> None:
+        generation = self._generations[command.generation]
+        settings = generation.settings
+        try:
+            page = self._there.claim(command.slot, command.generation)
+        except LookupError as error:
+            self._tell(e.NotForked(command.age, f"could not be forked: {error}"))
+            return
+        ours, theirs = Channel.pair()
+        handle = WorkerHandle(command, generation, self, ours, page)
+        hooks.call(self.log, "pre_fork", settings.pre_fork, self, handle)
+        boot = WorkerBoot(
+            slot=command.slot,
+            generation=command.generation,
+            age=command.age,
+            pid_of_arbiter=self.pid,
+            settings=settings,
+            load=generation.load,
+            channel=theirs,
+            berths=self._there.berths,
+            groups=self._there.groups,
+            page=page,
+            log=self.log,
+            access=generation.access,
+            server=self,
+            worker=handle,
+        )
+        live = partial(child.live, boot, lambda: self._leave_parent(handle), self._run_worker)
+        try:
+            self._staff.fork(handle, theirs, live)
+        except OSError as error:
+            handle.close()
+            self._there.board.release(page.index)
+            self._tell(e.NotForked(command.age, f"could not be forked: {error.strerror}"))
+            return
+        self.log.info("Booting worker with pid: %s", handle.pid)
+
+    def _leave_parent(self, handle: WorkerHandle) -> None:
+        """In the child: close what is the arbiter's. Berths and groups stay, they are everybody's."""
+        if self._signals is not None:
+            self._signals.forget()
+        if self._pid_file is not None:
+            self._pid_file.forget()
+        if self._ready_fd is not None:
+            os.close(self._ready_fd)
+        self._staff.leave_to_parent(handle)
+
+    def _tell_worker(self, command: e.Tell) -> None:
+        handle = self._staff.get(command.age)
+        if handle is not None:
+            handle.channel.send(command.message)
+
+    def _kill(self, command: e.Kill) -> None:
+        self._staff.kill(command.age, _SIGNAL_OF[command.force])
+
+    def _steer(self, command: e.Steer) -> None:
+        owners = [self._staff.get(age) for age in command.owners]
+        self._there.steer(owners, self._clock.now(), wanted=self._supervisor.wanted)
+
+    def _gate(self, _: e.Gate) -> None:
+        self._there.gate()
+
+    def _close_listeners(self, command: e.CloseListeners) -> None:
+        self._there.close(ours=command.ours)
+
+    def _promote(self, command: e.Promote) -> None:
+        settings = self._generations[command.generation].settings
+        self.settings = settings
+        try:
+            self.app.adopt(settings)
+            logs.setup(settings)
+        except (ConfigError, OSError) as error:
+            # The canary has lived through the same; only a file system that changed meanwhile comes here.
+            self.log.error("The new settings are in force, but not all of them in the arbiter: %s", error)
+
+    def _announce(self, command: e.Announce) -> None:
+        milestone = command.milestone
+        if milestone is Milestone.READY and self._ready_fd is not None:
+            announce.write_ready(self._ready_fd, self.address)
+            self._ready_fd = None
+        if milestone in (Milestone.RELOADED, Milestone.RELOAD_FAILED):
+            self._generations.keep(self._supervisor.generations())
+        announce.notify_systemd(self._notify_socket, *_STATES_OF_SYSTEMD[milestone])
+
+    def _note(self, command: e.Note) -> None:
+        handle = self._staff.get(command.age)
+        level, sentence = notes.render(command, "?" if handle is None else handle.pid)
+        self.log.log(level, "%s", sentence)
+
+    def _exit(self, command: e.Exit) -> None:
+        self._code = command.code
+
+    # -- small things --------------------------------------------------------------------------------------
+
+    @property
+    def _there(self) -> Premises:
+        if self._premises is None:
+            raise InternalError("the arbiter serves without premises")
+        return self._premises
+
+    def _hook(self, name: str, *args: Any) -> None:
+        hooks.call(self.log, name, getattr(self.settings, name), self, *args)
+
+    _PERFORM: ClassVar[dict[type, Callable[[Arbiter, Any], None]]] = {
+        e.Spawn: _spawn,
+        e.Tell: _tell_worker,
+        e.Kill: _kill,
+        e.Steer: _steer,
+        e.Gate: _gate,
+        e.CloseListeners: _close_listeners,
+        e.Promote: _promote,
+        e.Announce: _announce,
+        e.Note: _note,
+        e.Exit: _exit,
+    }
+
+    _ORDERS: ClassVar[dict[Order, Callable[[Arbiter], None]]] = {
+        Order.RELOAD: _reload,
+        Order.REOPEN_LOGS: _reopen_logs,
+        Order.UPGRADE: _upgrade,
+        Order.RETIRE_WORKERS: _retire,
+    }

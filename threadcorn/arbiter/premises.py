@@ -1,0 +1,186 @@
+"""What slots own, made before the first fork: shards, berths, scoreboard. And who gets new connections.
+
+Nothing here is closed while we serve: a worker comes and goes, its slot's queue stays.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from threadcorn.arbiter.worker_handle import WorkerHandle
+from threadcorn.logs import owner
+from threadcorn.policy.cells import (
+    ACCEPTED,
+    ARBITER_DRAINING,
+    ARBITER_HEARTBEAT,
+    ARBITER_PID,
+    ARBITER_WANTED,
+    HEARTBEAT,
+    LAG,
+)
+from threadcorn.policy.steering import SlotView, Steering
+from threadcorn.settings import Settings
+from threadcorn.system import addresses, berths, listeners
+from threadcorn.system.scoreboard import Page, Scoreboard
+
+__all__ = ["Premises", "slots_of"]
+
+# Processes that may live beside one for each slot: successors, those that drain, those that will not die.
+SPARE_CELLS = 32
+
+# Seconds between two looks at heartbeats and lags, for steering: while connections come in, and else.
+EAGER, LAZY = 0.02, 0.25
+
+
+def slots_of(settings: Settings) -> int:
+    """How many workers there may ever be."""
+    workers = int(settings.workers)
+    return max(workers, settings.max_workers or max(2 * workers, 16))
+
+
+class Premises:
+    """Open them once; workers inherit them."""
+
+    def __init__(self, settings: Settings, log: logging.Logger, pid: int) -> None:
+        """Raises BootError or ConfigError, and then nothing is left open."""
+        slots = slots_of(settings)
+        uid, gid = owner(settings)
+        self._log = log
+        self.groups = listeners.open_groups(
+            addresses.parse_all(settings.bind),
+            slots,
+            backlog=settings.backlog,
+            live=int(settings.workers),
+            shard=settings.shard,
+            umask=settings.umask,
+            owner=None if uid == gid == -1 else (uid, gid),
+            log=log,
+        )
+        try:
+            self.berths = berths.open_berths(self.groups, slots)
+        except BaseException:
+            listeners.close_groups(self.groups)
+            raise
+        threads = settings.threads_max if settings.threads == "auto" else int(settings.threads)
+        self.board = Scoreboard(2 * slots + SPARE_CELLS, slots, threads)
+        self.board.arbiter.cells[ARBITER_PID] = pid
+        self._steering = Steering()
+        self._owners: tuple[WorkerHandle | None, ...] = (None,) * slots
+        self._ready_since: dict[int, float] = {}  # by age
+        self._accepted = 0
+        self._next_look = 0.0
+        self._gated = False
+
+    # -- what is there -----------------------------------------------------------------------------------
+
+    def addresses(self) -> list[str]:
+        """Bind strings of what we really listen at: port 0 has become a number."""
+        return [group.address.bind_text for group in self.groups]
+
+    def names(self) -> str:
+        return ", ".join(group.address.name for group in self.groups)
+
+    def claim(self, slot: int, generation: int) -> Page:
+        """A page for a process that is about to be forked. Raises LookupError when there is none."""
+        return self.board.claim(slot, generation)
+
+    def last_words(self, page: Page, now: float) -> list[str]:
+        """What the threads of a dead worker were doing."""
+        return [
+            f"{record.line or '?'} from {record.peer or '?'} for {max(0.0, now - record.start):.1f} s"
+            for record in self.board.requests(page.index)
+            if record.running
+        ]
+
+    # -- steering ----------------------------------------------------------------------------------------
+
+    def steer(self, owners: Sequence[WorkerHandle | None], now: float, *, wanted: int) -> None:
+        """These serve the slots from now on."""
+        page = self.board.arbiter
+        page.cells[ARBITER_WANTED] = wanted
+        for slot, handle in enumerate(owners):
+            index = 0 if handle is None else handle.page.index + 1
+            if page.owner[slot] != index:
+                page.owner[slot] = index
+        self._owners = tuple(owners)
+        ages = {handle.age for handle in owners if handle is not None}
+        self._ready_since = {age: self._ready_since.get(age, now) for age in ages}
+        self._weigh(now, at_once=True)
+        # Whoever serves looks at once after the shards that nobody owns any more.
+        for berth, handle in zip(self.berths, self._owners, strict=True):
+            if handle is not None:
+                berth.ring()
+
+    def tick(self, now: float) -> None:
+        """Look at heartbeats and lags, when it is time."""
+        page = self.board.arbiter
+        page.cells[ARBITER_HEARTBEAT] = int(now * 1e9)
+        if now < self._next_look:
+            return
+        accepted = sum(h.page.cells[ACCEPTED] for h in self._owners if h is not None)
+        self._next_look = now + (EAGER if accepted != self._accepted and self._steerable else LAZY)
+        self._accepted = accepted
+        self._weigh(now)
+
+    def next_tick(self) -> float | None:
+        """When `tick` is due; None while there is nothing to choose between."""
+        return self._next_look if self._steerable else None
+
+    @property
+    def _steerable(self) -> bool:
+        if self._gated or sum(handle is not None for handle in self._owners) < 2:
+            return False
+        return any(group.rung is listeners.Rung.FILTER for group in self.groups)
+
+    def _weigh(self, now: float, *, at_once: bool = False) -> None:
+        if self._gated:
+            return  # the program that keeps everybody out must stay
+        weights = self._steering.decide([self._view(h, now) for h in self._owners], now, at_once=at_once)
+        if weights is None:
+            return
+        for slot, weight in enumerate(weights):
+            self.board.arbiter.weight[slot] = weight
+        for group in self.groups:
+            group.steer(weights)
+
+    def _view(self, handle: WorkerHandle | None, now: float) -> SlotView:
+        if handle is None:
+            return SlotView()
+        cells = handle.page.cells
+        beat = cells[HEARTBEAT] / 1e9
+        since = self._ready_since[handle.age]
+        return SlotView(
+            ready=True,
+            # A worker that has just become ready may not have beaten yet.
+            heartbeat_age=max(0.0, now - max(beat, since)),
+            lag=cells[LAG] / 1e6,
+            ready_for=now - since,
+        )
+
+    # -- the end -----------------------------------------------------------------------------------------
+
+    def gate(self) -> None:
+        """Nobody new gets in from now on."""
+        self._gated = True
+        self.board.arbiter.cells[ARBITER_DRAINING] = 1
+        for group in self.groups:
+            self._log.debug("Gate at %s: %s", group.address.name, group.gate().name.lower())
+
+    @property
+    def gated(self) -> bool:
+        return self._gated
+
+    def queues_empty(self) -> bool:
+        """Whether nobody waits to be accepted. A queue that cannot be seen is taken for empty."""
+        return all(depth <= 0 for group in self.groups for depth in group.depths())
+
+    def close(self, *, ours: bool) -> None:
+        """The listeners: for good if they are ours, else only our copies of them."""
+        for group in self.groups:
+            if ours:
+                group.close()
+            else:
+                group.release()
+        berths.close_all(self.berths)
+        self.groups, self.berths = [], []

@@ -1,0 +1,143 @@
+"""What the outside may see of us: the pid file, process titles, the ready descriptor, systemd's socket.
+
+When something is announced is decided elsewhere. None of it may stop a server that serves: what fails
+after the start is answered with False.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterable
+
+from threadcorn.errors import BootError
+from threadcorn.system.spawn import is_alive
+
+__all__ = ["PidFile", "notify_systemd", "set_title", "write_ready"]
+
+
+class PidFile:
+    """The arbiter's process id in a file, locked for as long as the arbiter lives.
+
+    The lock tells a file that was left behind from one whose owner lives, also when the number in it has
+    been given to somebody else meanwhile, which after a restart of a container is the rule. Readers never see
+    half a file: it is written beside and renamed.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = os.path.abspath(path)
+        self._fd = -1
+
+    def create(self) -> None:
+        """Raises BootError when another server holds it, or it cannot be written."""
+        self._refuse_the_living()
+        beside = f"{self.path}.{os.getpid()}"
+        try:
+            # 0644: a file that only root may read helps nobody who is asked "which pid is it?".
+            fd = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        except OSError as error:
+            raise self._cannot(error) from error
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.fchmod(fd, 0o644)  # whatever the umask says
+            os.write(fd, b"%d\n" % os.getpid())
+            os.rename(beside, self.path)
+        except OSError as error:
+            os.close(fd)
+            _unlink(beside)
+            raise self._cannot(error) from error
+        self._fd = fd
+
+    def remove(self) -> None:
+        """Take it away, if it is still ours: a successor may have put its own in the same place."""
+        if self._fd < 0:
+            return
+        try:
+            mine, there = os.fstat(self._fd), os.stat(self.path)
+            if (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino):
+                _unlink(self.path)
+        except FileNotFoundError:
+            pass
+        self.forget()
+
+    def forget(self) -> None:
+        """Let go of the lock only. In a child: the file is its parent's."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _refuse_the_living(self) -> None:
+        try:
+            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise self._cannot(error) from error
+        try:
+            text = os.read(fd, 64).strip()
+            pid = int(text) if text.isdigit() and len(text) < 10 else 0
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise self._taken(pid) from None
+            # Not locked: left behind, or of another program (gunicorn's has the same name and no lock).
+            if pid > 0 and pid != os.getpid() and is_alive(pid):
+                raise self._taken(pid)
+        finally:
+            os.close(fd)
+
+    def _taken(self, pid: int) -> BootError:
+        return BootError(
+            f"pid file {self.path!r}: process {pid} is running",
+            "stop that server first, or name another --pid; if it is no server, remove the file",
+        )
+
+    def _cannot(self, error: OSError) -> BootError:
+        return BootError(
+            f"pid file {self.path!r} cannot be written: {error.strerror}",
+            "give a --pid in a directory that exists and may be written to",
+        )
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        pass
+
+
+def set_title(text: str) -> bool:
+    """What ps shows. False where the optional package setproctitle is not installed."""
+    try:
+        from setproctitle import setproctitle
+    except ImportError:
+        return False
+    setproctitle(text)
+    return True
+
+
+def write_ready(fd: int, addresses: Iterable[str]) -> bool:
+    """One line, "ready ADDRESS...", then the end of the file. False if nobody reads."""
+    line = " ".join(["ready", *addresses]) + "\n"
+    try:
+        os.write(fd, line.encode("utf-8", "surrogateescape"))
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def notify_systemd(path: str | None, *states: str) -> bool:
+    """sd_notify(3) without the library: one datagram. False without NOTIFY_SOCKET, or if it failed."""
+    if not path:
+        return False
+    address = "\0" + path[1:] if path.startswith("@") else path
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+            sender.settimeout(1.0)  # a full queue of a busy systemd must not stop the server
+            sender.sendto("\n".join(states).encode(), address)
+    except OSError:
+        return False
+    return True
