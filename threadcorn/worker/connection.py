@@ -64,6 +64,7 @@ class Connection:
         "send",
         "sock",
         "token",
+        "who",
     )
 
     def __init__(self, sock: socket.socket, peer: str, port: str, group: int, reactor: Reactor) -> None:
@@ -73,6 +74,7 @@ class Connection:
         self.send = sock.send
         self.peer = peer
         self.port = port
+        self.who = f"{peer}:{port}".encode("ascii", "replace") if peer else b"unix"  # for the scoreboard
         self.group = group  # index of the bind address it came in by
         self.reactor = reactor
         self.token = threading.Lock()

@@ -32,6 +32,7 @@ from threadcorn.http1.parser import HeadParser, Request
 from threadcorn.http1.response import STAMP
 from threadcorn.system.poller import HANG_UP
 from threadcorn.worker.connection import Connection, Phase
+from threadcorn.worker.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from threadcorn.worker.intake import Intake
@@ -51,13 +52,12 @@ Work = tuple[Connection, Request]
 
 
 class Seat:
-    """What the pool knows about a thread that may lead. `in_app` is the number of the request it runs."""
+    """What the pool knows about a thread that may lead. `in_app` is when the request that it runs began
+    (monotonic nanoseconds), 0 outside of one: no two requests of a thread have the same."""
 
     def __init__(self) -> None:
         self.polling = False
         self.in_app = 0
-        self.serial = 0
-        self.requests = 0
 
 
 class Caretaker(Seat):
@@ -75,6 +75,7 @@ class Pool:
         make_parsers: Callable[[], list[HeadParser]],
         attention: Callable[[], None],
         on_thread_failure: Callable[[BaseException], None],
+        telemetry: Telemetry | None = None,
     ) -> None:
         self.reactor = reactor
         self.intake = intake
@@ -82,6 +83,7 @@ class Pool:
         self.make_parsers = make_parsers
         self.attention = attention  # wakes the caretaker
         self.on_thread_failure = on_thread_failure
+        self.telemetry = telemetry if telemetry is not None else Telemetry(None)
         self.mutex = threading.Lock()
         self.leader: Seat | None = None
         self.parked: list[PoolThread] = []
@@ -96,7 +98,6 @@ class Pool:
         self.mode_changes = 0
         self.taken_over = 0
         self.caretaker_sleeps = False
-        self._served_by_gone = 0
 
     # -- size
 
@@ -111,14 +112,15 @@ class Pool:
             thread.retired = True
             thread.gate.release()
         for _ in range(missing):
-            thread = PoolThread(self)
             with self.mutex:
+                thread = PoolThread(self)
                 self.threads.append(thread)
             try:
                 thread.start()
             except RuntimeError:  # "can't start new thread": RLIMIT_NPROC, pids.max
                 with self.mutex:
                     self.threads.remove(thread)
+                    self.telemetry.give_back(thread.desk)
                 break
         return len(self.threads)
 
@@ -130,7 +132,7 @@ class Pool:
     @property
     def requests(self) -> int:
         """Requests served since the worker started."""
-        return self._served_by_gone + sum(thread.requests for thread in list(self.threads))
+        return sum(desk.finished for desk in list(self.telemetry.desks))
 
     def stop(self) -> None:
         """Let every thread end after what it runs now."""
@@ -176,7 +178,7 @@ class Pool:
             self.leader = None
         if thread in self.threads:
             self.threads.remove(thread)
-            self._served_by_gone += thread.requests
+            self.telemetry.give_back(thread.desk)
 
     def promote(self, leader: Seat) -> None:
         """Give the lead to the follower that parked last; to nobody when there is none."""
@@ -290,6 +292,7 @@ class PoolThread(threading.Thread, Seat):
         Seat.__init__(self)
         self.pool = pool
         self.parsers = pool.make_parsers()
+        self.desk = pool.telemetry.seat()
         self.gate = threading.Lock()  # released to wake this thread when it is parked
         self.gate.acquire()
         self.retired = False
@@ -310,11 +313,10 @@ class PoolThread(threading.Thread, Seat):
 
     def _run(self, conn: Connection, request: Request) -> None:
         """Run a request that somebody else has read. The connection's token came with it."""
-        self.serial += 1
-        self.in_app = self.serial
-        self.pool.service.run(conn, request)
+        desk = self.desk
+        self.in_app = desk.begin(request.line, conn.who)
+        desk.end(self.pool.service.run(conn, request))
         self.in_app = 0
-        self.requests += 1
         conn.token.release()
         if conn.again or conn.rest:
             self.pool.push(conn.fd)
@@ -327,6 +329,7 @@ class PoolThread(threading.Thread, Seat):
         next_event = ready.popleft
         read = pool.intake.read
         run = pool.service.run
+        begin, end = self.desk.begin, self.desk.end
         parsers = self.parsers
         served = 0
         switches = getrusage(RUSAGE_THREAD).ru_nvcsw
@@ -369,11 +372,9 @@ class PoolThread(threading.Thread, Seat):
                         switches = getrusage(RUSAGE_THREAD).ru_nvcsw
                     else:
                         pool.promote(self)
-                self.serial += 1
-                self.in_app = self.serial
-                run(conn, request)
+                self.in_app = begin(request.line, conn.who)
+                end(run(conn, request))
                 self.in_app = 0
-                self.requests += 1
                 served += 1
             conn.token.release()
             if conn.again:

@@ -37,12 +37,16 @@ class Service:
         self._hooks = hooks
         self._keepalive = reactor.limits.keepalive
         self._plain = not access.enabled and hooks.empty
+        #: Requests whose application raised. Counted by any thread; one that is lost when two do so at the
+        #: same instant is worth less than a lock.
+        self.errors = 0
 
-    def run(self, conn: Connection, request: Request) -> None:
-        """Run the application, send its answer, decide what becomes of the connection."""
+    def run(self, conn: Connection, request: Request) -> str:
+        """Run the application, send its answer, decide what becomes of the connection. Answers the status
+        line that the client got, "" when it was gone."""
         if not self._plain:
-            self._run_watched(conn, request)
-            return
+            return self._run_watched(conn, request)
+        status = ""
         reactor = self._reactor
         response = Response(conn, request.version11, request.method == "HEAD", request.keep)
         try:
@@ -56,8 +60,9 @@ class Service:
                     response.deliver(result)
             else:
                 self._deliver(response, result)
+            status = response.status
         except BaseException as error:  # noqa: BLE001 - whatever it is, it has one outcome
-            self._failed(conn, request, response, error)
+            status = self._failed(conn, request, response, error)
         if (
             conn.out is None
             and response.keep
@@ -67,10 +72,11 @@ class Service:
         ):
             conn.phase = IDLE
             conn.deadline = reactor.now + self._keepalive
-            return
+            return status
         self._end(conn, response)
+        return status
 
-    def _run_watched(self, conn: Connection, request: Request) -> None:
+    def _run_watched(self, conn: Connection, request: Request) -> str:
         """The same with hooks and access log."""
         reactor = self._reactor
         hooks = self._hooks
@@ -85,8 +91,9 @@ class Service:
             if reactor.draining:
                 response.close_after()
             self._deliver(response, result)
+            outcome = response.status
         except BaseException as error:  # noqa: BLE001 - whatever it is, it has one outcome
-            self._failed(conn, request, response, error)
+            outcome = self._failed(conn, request, response, error)
         if self._access.enabled:
             fields = response.fields if response.committed else []
             status = response.status if response.committed else "500 Internal Server Error"
@@ -102,6 +109,7 @@ class Service:
             except Exception:  # noqa: BLE001 - a hook or a log must not cost the request
                 self._log.exception("Exception in post_request hook")
         self._end(conn, response)
+        return outcome
 
     def _deliver(self, response: Response, result: Iterable[bytes]) -> None:
         try:
@@ -115,12 +123,13 @@ class Service:
                     # The response has ended, or is about to be reported as failed with its own reason.
                     self._log.exception("Exception in close() of a response")
 
-    def _failed(self, conn: Connection, request: Request, response: Response, error: BaseException) -> None:
+    def _failed(self, conn: Connection, request: Request, response: Response, error: BaseException) -> str:
         line = printable(request.line)
         response.keep = False
         if isinstance(error, ClientGone):
             self._log.debug("Client %s went away: %s (%s)", conn.peer, line, error)
-            return
+            return ""
+        self.errors += 1
         if isinstance(error, ShortResponse):
             self._log.error("Cut the response to %s: %s", line, error)
         else:
@@ -130,11 +139,12 @@ class Service:
                 # Without length or chunks, an orderly end would say that this was all.
                 conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 conn.broken = True
-            return
+            return response.status
         try:
             conn.write(error_response(500, body=request.method != "HEAD"))
         except ClientGone:
-            pass
+            return ""
+        return "500 Internal Server Error"
 
     def _end(self, conn: Connection, response: Response) -> None:
         keep = response.keep

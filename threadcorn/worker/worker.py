@@ -30,7 +30,7 @@ from threadcorn.messages import (
     Threads,
     WorkerBoot,
 )
-from threadcorn.policy.cells import HEARTBEAT
+from threadcorn.policy.cells import WorkerState
 from threadcorn.settings import Settings
 from threadcorn.system.poller import Waiter
 from threadcorn.system.signals import Sig, SignalReader
@@ -41,6 +41,7 @@ from threadcorn.worker.limits import WorkerLimits
 from threadcorn.worker.pool import Pool
 from threadcorn.worker.reactor import Reactor
 from threadcorn.worker.serve import Hooks, Service
+from threadcorn.worker.telemetry import Telemetry
 from threadcorn.wsgi.environ import template
 
 #: Seconds between two ticks of the caretaker while it watches a leader, and while there is nothing to watch.
@@ -76,6 +77,7 @@ class Worker:
                 0, self._settings.max_requests_jitter
             )
         self._last_seen: tuple[Any, int] = (None, 0)
+        self._telemetry = Telemetry(boot.page)
 
     # -- boot
 
@@ -83,6 +85,7 @@ class Worker:
         """Load the application and start the threads. None when all is well, else the exit code."""
         boot = self._boot
         faulthandler.enable(all_threads=True)
+        self._telemetry.state(WorkerState.BOOTING)
         self._channel.send(Hello(os.getpid()))
         try:
             app = boot.load()
@@ -100,6 +103,7 @@ class Worker:
         if not started:
             return self._failed(ExitCode.BOOT_FAILED, "the system gives no thread (RLIMIT_NPROC, pids.max)")
         self._acceptor.open()
+        self._telemetry.state(WorkerState.READY)
         self._channel.send(Ready())
         return None
 
@@ -137,6 +141,7 @@ class Worker:
             lambda: [HeadParser(http_limits, environ) for environ in templates],
             self._wake,
             self._thread_failed,
+            self._telemetry,
         )
         self._acceptor = Acceptor(self._reactor, boot.berths[boot.slot].listeners, self._log)
         for fd in (self._attention_r, self._channel.fileno(), self._signals.fileno()):
@@ -178,7 +183,7 @@ class Worker:
         self._watch_leader()
         if self._drain_until is not None:
             self._drain()
-        if self._max_requests and not self._asked_to_recycle and pool.requests >= self._max_requests:
+        if 0 < self._max_requests <= self._telemetry.requests and not self._asked_to_recycle:
             self._asked_to_recycle = True
             self._channel.send(RecycleMe("max_requests"))
 
@@ -189,9 +194,8 @@ class Worker:
             pass
 
     def _beat(self) -> None:
-        page = self._boot.page
-        if page is not None:
-            page.cells[HEARTBEAT] = monotonic_ns()
+        if self._telemetry.beat(monotonic_ns()):
+            self._telemetry.publish(self._pool, self._intake.refused)
 
     def _watch_leader(self) -> None:
         pool = self._pool
@@ -284,6 +288,7 @@ class Worker:
         self._drain_until = until
         self._acceptor.close()
         self._reactor.draining = True
+        self._telemetry.state(WorkerState.DRAINING)
         self._channel.send(Draining(reason))
 
     def _drain(self) -> None:
@@ -303,6 +308,7 @@ class Worker:
     def _leave(self, code: int) -> int:
         """Stop. A thread that is stuck in the application does not keep the process."""
         self._pool.stop()
+        self._telemetry.publish(self._pool, self._intake.refused)
         for handler in self._log.handlers:
             handler.flush()
         sys.stdout.flush()

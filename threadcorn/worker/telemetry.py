@@ -1,0 +1,100 @@
+"""What a worker says about itself: the records of its threads, and the cells that its caretaker keeps.
+
+A pool thread writes its own records and counts (`ThreadPage`). Everything else is collected by the caretaker,
+ten times a second at most: a cell that every request had to write would cost more than the request's
+bookkeeping. After a crash the records are exact and the counters are at most a tenth of a second old.
+
+Who writes: `seat` and `give_back` under the pool's mutex, `publish` and `state` by the main thread.
+"""
+
+from __future__ import annotations
+
+import os
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Any
+
+from threadcorn.policy import cells as c
+from threadcorn.system.scoreboard import Page, Scoreboard, ThreadPage
+
+if TYPE_CHECKING:
+    from threadcorn.worker.pool import Pool
+
+__all__ = ["PERIOD", "Telemetry"]
+
+#: Seconds between two collections.
+PERIOD = 0.1
+
+
+class Telemetry:
+    """One per worker. Without a page (embedding, tests) it writes into memory of its own."""
+
+    def __init__(self, page: Page | None) -> None:
+        self.page = page if page is not None else Scoreboard(cells=1, slots=1).claim(0)
+        self.cells = self.page.cells
+        self.desks: list[ThreadPage] = []  # all that were ever handed out; their counts go on
+        self.requests = 0
+        self._free: list[ThreadPage] = []
+        self._next = 0
+
+    # -- desks of the pool threads
+
+    def seat(self) -> ThreadPage:
+        """A place for a new thread: one that was given back, so that its counts go on, or a new one."""
+        if self._free:
+            return self._free.pop()
+        desk = self.page.thread(len(self.desks))
+        self.desks.append(desk)
+        return desk
+
+    def give_back(self, desk: ThreadPage) -> None:
+        """The thread has ended."""
+        self._free.append(desk)
+
+    # -- the cells
+
+    def state(self, state: c.WorkerState) -> None:
+        """Booting, ready, draining: what siblings and the arbiter look at."""
+        cells = self.cells
+        if state is c.WorkerState.READY:
+            cells[c.READY_AT] = monotonic_ns()
+        elif state is c.WorkerState.BOOTING:
+            cells[c.STARTED] = monotonic_ns()
+        cells[c.PID] = os.getpid()
+        cells[c.STATE] = state
+
+    def beat(self, now: int) -> bool:
+        """The caretaker went round. True when it is time to `publish`."""
+        self.cells[c.HEARTBEAT] = now
+        if now < self._next:
+            return False
+        self._next = now + int(PERIOD * 1e9)
+        return True
+
+    def publish(self, pool: Pool, refused: int) -> None:
+        """Collect. About 40 microseconds with eight threads."""
+        cells = self.cells
+        reactor: Any = pool.reactor
+        codes = [0] * c.CODES
+        for desk in self.desks:
+            desk.publish()
+            codes = list(map(int.__add__, codes, desk.codes))
+        starts = [thread.in_app for thread in list(pool.threads) if thread.in_app]
+        self.requests = sum(codes)
+        cells[c.REQUESTS] = self.requests
+        cells[c.STATUS_1XX] = sum(codes[100:200])
+        cells[c.STATUS_2XX] = sum(codes[200:300])
+        cells[c.STATUS_3XX] = sum(codes[300:400])
+        cells[c.STATUS_4XX] = sum(codes[400:500])
+        cells[c.STATUS_5XX] = sum(codes[500:600])
+        cells[c.ERRORS] = pool.service.errors
+        cells[c.REFUSED] = refused
+        cells[c.ACCEPTED] = reactor.accepted
+        cells[c.RUNNING] = cells[c.BUSY] = len(starts)
+        cells[c.OLDEST_START] = min(starts, default=0)
+        cells[c.WAITING] = len(pool.waiting)
+        cells[c.OPEN] = opened = len(reactor.connections)
+        # Neither waiting nor running: connections between two requests, and those that send one just now.
+        cells[c.IDLE] = max(0, opened - len(starts) - len(pool.waiting))
+        cells[c.THREADS] = len(pool.threads)
+        cells[c.MODE] = c.Mode.INLINE if pool.inline else c.Mode.HAND_OFF
+        cells[c.MODE_CHANGES] = pool.mode_changes
