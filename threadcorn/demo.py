@@ -91,7 +91,7 @@ def _stream(environ: Environ, start: Start, number: int) -> Iterable[bytes]:
 
     def body() -> Iterator[bytes]:
         for line in range(1, lines + 1):
-            yield f"line {line} of {lines}, thread {threading.current_thread().name}\n".encode()
+            yield f"line {line} of {lines}, thread {_thread()}\n".encode()
             if pause and line < lines:
                 time.sleep(pause)
 
@@ -103,8 +103,7 @@ def _sleep(environ: Environ, start: Start, number: int) -> Iterable[bytes]:
     """Holds a thread, as a slow query would."""
     milliseconds = _bounded(environ, "ms", 250, MAX_SLEEP)
     time.sleep(milliseconds / 1000)
-    name = threading.current_thread().name
-    return _answer(start, "200 OK", _TEXT, f"Slept {milliseconds} ms in thread {name}.\n".encode())
+    return _answer(start, "200 OK", _TEXT, f"Slept {milliseconds} ms in thread {_thread()}.\n".encode())
 
 
 def _echo(environ: Environ, start: Start, number: int) -> Iterable[bytes]:
@@ -155,7 +154,7 @@ def _seen(environ: Environ, number: int) -> dict[str, dict[str, str]]:
             "Software": _shown(environ.get("SERVER_SOFTWARE", "")),
             "Python": platform.python_version(),
             "Worker": f"process {os.getpid()}",
-            "Thread": threading.current_thread().name,
+            "Thread": _thread(),
             "Requests": f"{number} by this worker",
             "Uptime": _age(time.monotonic() - _loaded),
         },
@@ -183,6 +182,10 @@ def _is_header(key: str) -> bool:
 
 def _header_name(key: str) -> str:
     return _shown("-".join(part.capitalize() for part in key.removeprefix("HTTP_").split("_")))
+
+
+def _thread() -> str:
+    return f"{threading.current_thread().name} {threading.get_native_id()}"
 
 
 def _age(seconds: float) -> str:
