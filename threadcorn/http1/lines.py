@@ -107,7 +107,7 @@ def read_line(line: bytes) -> RequestLine:
         if _match_version(version):
             raise ProtocolViolation(505, "this server speaks HTTP/1.1 and HTTP/1.0")
         raise ProtocolViolation(400, "the request line does not end in an HTTP version")
-    known = METHODS.get(method)
+    known = METHODS.get(method.decode("latin-1"))
     if known is None:
         if rules.is_token(method):
             raise ProtocolViolation(501, "the method is not known here")
@@ -136,7 +136,9 @@ def check_fields(
 def judge(head: bytes, limits: Limits) -> tuple[RequestLine, list[tuple[bytes, bytes]]]:
     """Judge a whole head; return its request line and its fields, values without the space around them."""
     fields: list[tuple[bytes, bytes]] = []
-    _scan(head, limits, BEGIN, 0, fields)
+    state = _scan(head, limits, BEGIN, 0, fields)
+    if state.end != len(head):
+        raise ProtocolViolation(400, "the head has a blank line before its end, or none")
     return read_line(head[: head.index(b"\r\n")]), fields
 
 

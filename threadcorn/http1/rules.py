@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from ipaddress import AddressValueError, IPv6Address
+from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from threadcorn.errors import ProtocolViolation
@@ -23,10 +24,10 @@ __all__ = [
     "KEYS",
     "METHODS",
     "Target",
-    "check_host",
     "content_length",
+    "is_host",
+    "key_of",
     "learn_connection",
-    "learn_host",
     "learn_key",
     "path_info",
     "transfer_encoding",
@@ -46,8 +47,8 @@ is_token = re.compile(TOKEN + rb"\Z").match
 
 #: The methods that httptools takes, but for those of other protocols (RTSP, ICE, the HTTP/2 preface).
 #: Anything else that is a token gets 501: it may be right, we just do not know it.
-METHODS: dict[bytes, str] = {
-    name.encode(): name
+METHODS: dict[str, str] = {
+    name: name
     for name in (  # noqa: SIM905 - a list would be a page
         "GET HEAD POST PUT DELETE OPTIONS PATCH TRACE CONNECT "
         "ACL BIND CHECKOUT COPY LINK LOCK M-SEARCH MERGE MKACTIVITY MKCALENDAR MKCOL MOVE NOTIFY PROPFIND "
@@ -71,25 +72,23 @@ _SEEDS = (  # noqa: SIM905 - a list would be a page
 ).split(" ")
 
 
-def key_of(name: bytes) -> str:
+def key_of(name: str) -> str:
     """The environ key of a field name. Right only for a token without an underscore."""
-    # bytes.upper() knows ASCII only; str.upper() would turn one latin-1 letter into two ASCII ones.
-    key = name.upper().replace(b"-", b"_").decode("ascii")
-    return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else "HTTP_" + key
+    # A token is ASCII. Of other text, upper() would turn one latin-1 letter into two ASCII ones.
+    key = name.upper().replace("-", "_")
+    return key if key == "CONTENT_TYPE" or key == "CONTENT_LENGTH" else "HTTP_" + key
 
 
 _SEEDED = {
-    spelt: key_of(spelt)
-    for seed in _SEEDS
-    for spelt in (seed.encode(), seed.lower().encode(), seed.title().encode(), seed.upper().encode())
+    spelt: key_of(spelt) for seed in _SEEDS for spelt in (seed, seed.lower(), seed.title(), seed.upper())
 }
 
 #: Field name as it stands on the wire to environ key. Holds plain names only: those that need a decision
 #: (an underscore, `Proxy`) are never in it, so that the fast path falls out to where decisions are made.
-KEYS: dict[bytes, str] = dict(_SEEDED)
+KEYS: dict[str, str] = dict(_SEEDED)
 
 
-def learn_key(name: bytes) -> str:
+def learn_key(name: str) -> str:
     """The environ key of a plain field name, kept in `KEYS`."""
     key = key_of(name)
     if len(name) <= CACHED_LENGTH:
@@ -116,28 +115,26 @@ _HOST = re.compile(
 HOSTS: set[str] = set()
 
 
-def check_host(host: str) -> None:
-    """Raise unless `host` is `uri-host [ ":" port ]` (RFC 9110 section 7.2)."""
+def is_host(host: str | None) -> bool:
+    """Whether it is `uri-host [ ":" port ]` (RFC 9110 section 7.2). If so, it is remembered in `HOSTS`."""
+    if host is None:
+        return False
     match = _HOST.match(host)
     if match is None:
-        raise ProtocolViolation(400, "Host is not a host name or address with an optional port")
+        return False
     if match["v6"] is not None:
         try:
             IPv6Address(match["v6"])
         except AddressValueError:
-            raise ProtocolViolation(400, "Host holds an IPv6 address that is none") from None
+            return False
     # Same length, same digits: comparing text compares numbers.
     if match["port"] and match["port"].rjust(5, "0") > "65535":
-        raise ProtocolViolation(400, "Host has a port beyond 65535")
-
-
-def learn_host(host: str) -> None:
-    """`check_host()`, and remember the ones that are right."""
-    check_host(host)
+        return False
     if len(host) <= CACHED_LENGTH:
         if len(HOSTS) >= CACHED_HOSTS:
             HOSTS.clear()
         HOSTS.add(host)
+    return True
 
 
 # -- framing -------------------------------------------------------------------------------------------
@@ -199,6 +196,33 @@ _ABSOLUTE = re.compile(r"[Hh][Tt][Tt][Pp][Ss]?://(?P<host>[^/?#@]+)(?P<rest>[/?]
 _AUTHORITY = re.compile(r"[^/?#@]+:[0-9]{1,5}\Z")
 
 
+_START = re.compile(
+    r"([A-Z-]+) (/[\x21\x22\x24-\x3e\x40-\x7e]*)(?:\?([\x21\x22\x24-\x7e]*))? HTTP/1\.([01])\Z"
+)
+
+
+class Start(NamedTuple):
+    """A request line of the usual kind: `METHOD /path?query HTTP/1.x`."""
+
+    method: str
+    target: str
+    path: str  # decoded
+    query: str
+    version11: bool
+
+
+def usual_start(line: str) -> Start | None:
+    """The request line taken apart, or None when it is not of the usual kind, which need not be wrong."""
+    match = _START.match(line)
+    if match is None:
+        return None
+    method, path, query, minor = match.groups()
+    if method not in METHODS or method == "CONNECT":
+        return None
+    target = path if query is None else path + "?" + query
+    return Start(method, target, path_info(path), query or "", minor == "1")
+
+
 class Target:
     """A request target, taken apart: RFC 9112 section 3.2."""
 
@@ -209,9 +233,8 @@ class Target:
         self.path = ""
         self.query = ""
         if method == "CONNECT":
-            if not _AUTHORITY.match(text):
+            if not _AUTHORITY.match(text) or not is_host(text):
                 raise ProtocolViolation(400, "CONNECT needs HOST:PORT")
-            check_host(text)
             raise ProtocolViolation(501, "CONNECT: this server is no proxy")
         if text == "*":
             if method != "OPTIONS":
@@ -224,7 +247,8 @@ class Target:
                 raise ProtocolViolation(
                     400, "the target is no path, no http URL, or holds a forbidden character"
                 )
-            check_host(match["host"])
+            if not is_host(match["host"]):
+                raise ProtocolViolation(400, "the host of the target is no host")
             self.host = match["host"]
             text = match["rest"] or "/"
             if text[0] == "?":
