@@ -63,10 +63,10 @@ def test_gunicorns_own_settings_warn_and_say_why() -> None:
     cfg.set("http_protocols", ["h1"])
     assert cfg.warnings == []
     cfg.set("worker_class", "gevent")
-    cfg.set("statsd_host", "localhost:8125")
+    cfg.set("syslog_addr", "udp://localhost:514")
     assert [warning.partition(":")[0] for warning in cfg.warnings] == [
         "worker_class has no effect",
-        "statsd_host has no effect",
+        "syslog_addr has no effect",
     ]
 
 

@@ -22,6 +22,7 @@ UNITS = {"", "seconds", "bytes", "bytes/second", "connections", "requests"}
 OTHERS: dict[str, tuple[str, object]] = {
     "bind": ("[::1]:9000,unix:/tmp/x.sock", ("[::1]:9000", "unix:/tmp/x.sock")),
     "header_map": ("refuse", "refuse"),
+    "memory_measure": ("uss", "uss"),
     "loglevel": ("DEBUG", "debug"),
     "raw_env": ("NAME=a,b", ("NAME=a,b",)),
     "umask": ("027", 0o27),
@@ -29,6 +30,7 @@ OTHERS: dict[str, tuple[str, object]] = {
     "group": ("12345", 12345),
     "ready_fd": ("5", 5),
     "limit_request_head": ("128k", 131072),
+    "probe_paths": ("/a,/b", ("/a", "/b")),
 }
 
 

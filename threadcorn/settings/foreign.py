@@ -44,7 +44,7 @@ def _family(names: str, why: str, *, switch: bool = False) -> dict[str, Foreign]
 _ASGI = "it is about ASGI, and threadcorn serves WSGI applications"
 _HTTP2 = "threadcorn speaks HTTP/1.1; let the proxy in front speak HTTP/2"
 _DIRTY = "there are no dirty workers here"
-_STATSD = "this version sends nothing to statsd"
+_BACKLOG = "the depth of every accept queue is in /metrics (--admin-bind)"
 _SYSLOG = "this version does not write to syslog itself; use --log-config with a SysLogHandler"
 _TLS = "this version does not speak TLS; let the proxy in front do it, or remove this setting"
 _STRICT = "what it would permit is refused always: servers that read it differently can be played off"
@@ -52,7 +52,8 @@ _RELOADER = "this version does not watch files; send HUP to the arbiter after a 
 _PROXY = "this version does not read it; wsgi.url_scheme and REMOTE_ADDR are those of the connection itself"
 _PASTE = "PasteDeploy files are not read; name the application as MODULE:APP"
 _UWSGI = "the uwsgi protocol is not spoken; let the proxy speak HTTP"
-_CONTROL = "this version has no control socket"
+_CONTROL_MODE = "the control socket is its owner's alone (mode 0600)"
+_CONTROL = "there is no control socket unless --control-socket asks for one"
 
 FOREIGN: Mapping[str, Foreign] = {
     "worker_class": Foreign(
@@ -120,14 +121,13 @@ FOREIGN: Mapping[str, Foreign] = {
     "syslog_prefix": Foreign(_SYSLOG, ("--log-syslog-prefix",)),
     "syslog_facility": Foreign(_SYSLOG, ("--log-syslog-facility",), fine=("user",)),
     **_family("disable_redirect_access_to_syslog", _SYSLOG, switch=True),
-    **_family("statsd_host statsd_prefix dogstatsd_tags", _STATSD),
-    **_family("enable_backlog_metric", _STATSD, switch=True),
+    **_family("enable_backlog_metric", _BACKLOG, switch=True),
     # ---- Dirty workers and control -------------------------------------------------------------------
     "dirty_apps": Foreign(_DIRTY, ("--dirty-app",)),
     **_family("dirty_workers dirty_timeout dirty_threads dirty_graceful_timeout", _DIRTY),
     **{name: Foreign(_DIRTY) for name in ("on_dirty_starting", "dirty_post_fork")},
     **{name: Foreign(_DIRTY) for name in ("dirty_worker_init", "dirty_worker_exit")},
-    **_family("control_socket control_socket_mode", _CONTROL),
+    **_family("control_socket_mode", _CONTROL_MODE),
     # Asks for what is so anyway.
     "control_socket_disable": Foreign(_CONTROL, ("--no-control-socket",), switch=True, fine=(True, "true")),
 }

@@ -35,6 +35,7 @@ class Section(Enum):
     BODIES = "Bodies and responses"
     SECURITY = "Security"
     MECHANICS = "Server mechanics"
+    HEALTH = "Health and control"
     LOGGING = "Logging"
     NAMING = "Process naming"
     HOOKS = "Server hooks"

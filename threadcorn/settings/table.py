@@ -179,6 +179,41 @@ class Settings:
     umask: int = row(0, S.MECHANICS, _RESTART, "Mode mask for files and unix sockets that the server makes.",
         "-m", "--umask", metavar="MODE", ge=0, le=0o777, parse=values.mode)
 
+    # ---- Health and control --------------------------------------------------------------------------
+    admin_bind: str | None = row(None, S.HEALTH, _RESTART, "Address at which the arbiter answers /livez, "
+        "/readyz, /metrics, /status and a page: HOST:PORT or unix:PATH. Keep it away from the world. "
+        "Default: none.", "--admin-bind", metavar="ADDRESS")
+    control_socket: str | None = row(None, S.HEALTH, _RESTART, "Unix socket for threadcornctl, made with "
+        "mode 0600. Default: none.", "--control-socket", metavar="PATH")
+    health_path: str | None = row(None, S.HEALTH, _WORKERS, "A path that the worker answers itself, with 200 "
+        "and without the application, also when all threads are stuck. Default: none.", "--health-path",
+        metavar="PATH")
+    min_ready: int = row(1, S.HEALTH, _LIVE, "/readyz says yes while so many workers are ready.",
+        "--min-ready", ge=0)
+    probe_interval: float = row(1.0, S.HEALTH, _LIVE, "How often the arbiter looks at each worker (memory, "
+        "CPU, descriptors). 0: never.", "--probe-interval", unit="seconds", ge=0)
+    slow_request: float = row(0.0, S.HEALTH, _WORKERS, "Log a request that still runs after so long, with "
+        "the stack of its thread. 0: never.", "--slow-request", unit="seconds", ge=0)
+    max_worker_memory: int = row(0, S.HEALTH, _LIVE, "Replace a worker that uses more memory than this; the "
+        "replacement serves before it leaves. 0: no limit.", "--max-worker-memory", unit="bytes", ge=0)
+    max_worker_memory_hard: int = row(0, S.HEALTH, _LIVE, "End a worker that uses more than this, at once. "
+        "0: twice max-worker-memory.", "--max-worker-memory-hard", unit="bytes", ge=0)
+    memory_measure: str = row("pss", S.HEALTH, _LIVE, "What counts as a worker's memory: pss (shared pages "
+        "by share), uss (its own pages only) or rss (everything, shared pages in every worker).",
+        "--memory-measure", choices=("pss", "uss", "rss"))
+    max_worker_lifetime: float = row(0.0, S.HEALTH, _LIVE, "Replace a worker after so long. 0: never.",
+        "--max-worker-lifetime", unit="seconds", ge=0)
+    max_worker_lifetime_jitter: float = row(0.0, S.HEALTH, _LIVE, "Up to so much more, at random.",
+        "--max-worker-lifetime-jitter", unit="seconds", ge=0)
+    max_worker_cpu: float = row(0.0, S.HEALTH, _LIVE, "Replace a worker that has used so much CPU time. "
+        "0: never.", "--max-worker-cpu", unit="seconds", ge=0)
+    statsd_host: str | None = row(None, S.HEALTH, _RESTART, "Send metrics to a statsd server at HOST:PORT or "
+        "unix:PATH, under gunicorn's names.", "--statsd-host", metavar="ADDRESS")
+    statsd_prefix: str = row("", S.HEALTH, _RESTART, "In front of the names sent to statsd.",
+        "--statsd-prefix", metavar="TEXT")
+    dogstatsd_tags: str = row("", S.HEALTH, _RESTART, "Tags for DogStatsD, with commas between them.",
+        "--dogstatsd-tags", metavar="TAGS")
+
     # ---- Logging -------------------------------------------------------------------------------------
     accesslog: str | None = row(None, S.LOGGING, _WORKERS, "File for the access log; - is standard output. "
         "Default: none.", "--access-logfile", metavar="FILE")
