@@ -198,7 +198,7 @@ def running(
             until = time.monotonic() + within
             while True:
                 try:
-                    server.get(path)
+                    server.get(path, within=1.0)
                     break
                 except (OSError, ValueError) as trouble:
                     if process.poll() is not None or time.monotonic() > until:
@@ -215,7 +215,9 @@ def _end(server: Running) -> None:
     try:
         server.process.wait(10)
     except subprocess.TimeoutExpired:
-        print(f"did not end within 10 s of SIGTERM: {server.process.args!r}", file=sys.stderr)
+        print(
+            f"did not end within 10 s of SIGTERM: {server.process.args!r}\n{server.text()}", file=sys.stderr
+        )
     for pid in server.pids():
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
