@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from enum import IntEnum
 from http import HTTPStatus
-from time import time
+from time import gmtime
 
 SERVER = "threadcorn"
 
@@ -136,10 +136,9 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 def http_date(seconds: float) -> str:
     """IMF-fixdate (RFC 9110 section 5.6.7) of a wall-clock time, whatever the locale."""
-    from time import gmtime
-
     year, month, day, hour, minute, second, weekday, _, _ = gmtime(seconds)
-    return f"{_DAYS[weekday]}, {day:02d} {_MONTHS[month - 1]} {year:04d} {hour:02d}:{minute:02d}:{second:02d} GMT"
+    clock = f"{hour:02d}:{minute:02d}:{second:02d}"
+    return f"{_DAYS[weekday]}, {day:02d} {_MONTHS[month - 1]} {year:04d} {clock} GMT"
 
 
 class Stamp:
@@ -149,28 +148,28 @@ class Stamp:
     reads one attribute instead of asking the clock.
     """
 
-    __slots__ = ("_second", "text")
+    __slots__ = ("_second", "date", "text")
 
     def __init__(self) -> None:
-        self._second = 0
-        self.text = ""
-        self.refresh()
+        self._second = -1
+        self.date = self.text = ""
+        self.refresh(0.0)
 
-    def refresh(self) -> None:
-        """Two threads that cross a second together write the same thing."""
-        now = int(time())
-        if now != self._second:
-            self.text = f"\r\nServer: {SERVER}\r\nDate: {http_date(now)}"
-            self._second = now
+    def refresh(self, wall: float) -> None:
+        """Set the wall-clock time. Two threads that cross a second together write the same thing."""
+        second = int(wall)
+        if second != self._second:
+            self.date = f"\r\nDate: {http_date(second)}"
+            self.text = f"\r\nServer: {SERVER}{self.date}"
+            self._second = second
 
 
 STAMP = Stamp()
 
 
 def stamp_without(date: bool, server: bool) -> str:
-    """The lines of `stamp` that the application has not set itself."""
-    text = "" if server else f"\r\nServer: {SERVER}"
-    return text if date else f"{text}\r\nDate: {http_date(time())}"
+    """The lines of `STAMP` that the application has not set itself."""
+    return ("" if server else f"\r\nServer: {SERVER}") + ("" if date else STAMP.date)
 
 
 def error_response(status: int, detail: str = "", *, extra: str = "", body: bool = True) -> bytes:

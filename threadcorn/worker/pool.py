@@ -25,7 +25,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from resource import RUSAGE_THREAD, getrusage
-from time import monotonic
+from time import monotonic, time
 from typing import TYPE_CHECKING
 
 from threadcorn.http1.parser import HeadParser, Request
@@ -241,7 +241,7 @@ class Pool:
         events = reactor.poller.poll(timeout)
         seat.polling = False
         now = reactor.now = monotonic()
-        STAMP.refresh()
+        STAMP.refresh(time())
         if events:
             reactor.ready.extend(events)
             if self.leader is not seat:
