@@ -1,4 +1,4 @@
-"""A config file with every server hook: `threadcorn -c examples/hooks.conf.py threadcorn.demo:app`.
+"""A config file with all server hooks that are called: `threadcorn -c examples/hooks.conf.py threadcorn.demo:app`.
 
 A config file is Python: a setting is a variable of its name, a hook is a function of its name.
 """
@@ -43,11 +43,6 @@ def child_exit(server, worker):
     server.log.info("hook: child_exit, worker %s (process %s)", worker.age, worker.pid)
 
 
-def pre_exec(server):
-    """Before a successor of the arbiter is started."""
-    server.log.info("hook: pre_exec")
-
-
 def on_exit(server):
     """The last thing that the arbiter does."""
     server.log.info("hook: on_exit")
@@ -69,11 +64,6 @@ def post_worker_init(worker):
 def worker_int(worker):
     """INT or QUIT: the worker leaves quickly."""
     worker.log.info("hook: worker_int, process %s", worker.pid)
-
-
-def worker_abort(worker):
-    """ABRT: the worker was silent for too long."""
-    worker.log.info("hook: worker_abort, process %s", worker.pid)
 
 
 def worker_exit(server, worker):
