@@ -192,7 +192,14 @@ class BaseApplication:
         self.logger = log = logs.setup(settings)
         for warning in self.cfg.warnings:
             log.warning(warning)
-        code: int = Arbiter(app=self, settings=settings, log=log, run_worker=worker.run).run()
+        arbiter = Arbiter(
+            app=self,
+            settings=settings,
+            log=log,
+            run_worker=worker.run,
+            notify_socket=self._environ.get("NOTIFY_SOCKET"),
+        )
+        code: int = arbiter.run()
         return code
 
 

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import configparser
+import socket
+
+from tests.examples.driving import EXAMPLES
+from tests.kit.server import ServerProcess, run_cli
+
+
+def test_systemd_is_told_when_the_server_is_ready_and_when_it_stops(tmp_path):
+    """Type=notify: READY comes after the first generation, not with the first line of the log."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(tmp_path / "notify"))
+        listener.settimeout(20)
+        with ServerProcess(env={"NOTIFY_SOCKET": str(tmp_path / "notify")}) as server:
+            assert "READY=1" in listener.recv(4096).decode().split("\n")
+            assert server.get("/").status == 200
+            server.stop()
+        assert "STOPPING=1" in listener.recv(4096).decode().split("\n")
+
+
+def test_the_units_command_line_is_valid(tmp_path):
+    """ExecStart of the example, checked by the server itself against a site that is there."""
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str
+    unit.read(EXAMPLES / "systemd" / "threadcorn.service")
+    service = unit["Service"]
+    program, *arguments = service["ExecStart"].split()
+    assert program.endswith("/threadcorn")
+    site = str(EXAMPLES / "django_site")
+    done = run_cli("--check-config", *arguments, cwd=site, env={"NOTES_DATA": str(tmp_path)})
+    assert done.code == 0, done.err
+    assert service["ExecReload"].endswith("-HUP $MAINPID")
+    assert int(service["TimeoutStopSec"]) > 30
