@@ -26,9 +26,11 @@ from typing import Any, ClassVar, Protocol
 from threadcorn import __version__, logs
 from threadcorn.arbiter import child, hooks, notes
 from threadcorn.arbiter.generations import Generations, rules_of, title
+from threadcorn.arbiter.operations import Operations
 from threadcorn.arbiter.premises import Premises, slots_of
 from threadcorn.arbiter.pulse import Pulse
 from threadcorn.arbiter.staff import Staff
+from threadcorn.arbiter.view import View
 from threadcorn.arbiter.worker_handle import WorkerHandle
 from threadcorn.clock import Clock, MonotonicClock
 from threadcorn.errors import ConfigError, ExitCode, InternalError, ThreadcornError
@@ -114,6 +116,10 @@ class Arbiter:
         self._ready_fd = settings.ready_fd
         self._premises: Premises | None = None
         self._code: int | None = None
+        view = View(
+            self._supervisor, self._staff, lambda: self._premises, lambda: self.settings, self._clock.now
+        )
+        self._operations = Operations(view=view, settings=lambda: self.settings, tell=self._tell, log=log)
 
     # -- what hooks see ----------------------------------------------------------------------------------
 
@@ -165,6 +171,8 @@ class Arbiter:
         self.address = self._premises.addresses()
         self._signals = SignalReader(ARBITER_SIGNALS)
         self._waiter.watch(self._signals.fileno())
+        self._operations.open()
+        self._waiter.watch(self._operations.fileno())
         self.log.info("Listening at: %s (%d)", self._premises.names(), self.pid)
         self._hook("when_ready")
 
@@ -177,6 +185,7 @@ class Arbiter:
             self._obey()
             self._reap()
             self._look()
+            self._operations.turn()
             self._tell(e.Tick())
 
     def _close(self) -> None:
@@ -184,6 +193,7 @@ class Arbiter:
         self._staff.abandon()
         if self._premises is not None:
             self._premises.close(ours=True)
+        self._operations.close()
         self._hook("on_exit")
         if self._signals is not None:
             self._signals.close()
@@ -194,7 +204,7 @@ class Arbiter:
     def _patience(self) -> float:
         """Seconds until something is due."""
         now = self._clock.now()
-        due = [now + LONGEST_NAP]
+        due = [now + LONGEST_NAP, self._operations.next()]
         deadline = self._supervisor.deadline()
         if deadline is not None:
             due.append(deadline)
@@ -253,6 +263,7 @@ class Arbiter:
                 for words in self._there.last_words(handle.page, self._clock.now()):
                     self.log.warning("Worker (pid: %d) was running: %s", death.pid, words)
             self._hook("child_exit", handle)
+            self._operations.buried(handle, cause)
             self._tell(e.Exited(handle.age, cause))
             self._staff.bury(handle)
             self._there.board.release(handle.page.index)
@@ -369,6 +380,7 @@ class Arbiter:
             self._pid_file.forget()
         if self._ready_fd is not None:
             os.close(self._ready_fd)
+        self._operations.leave_to_parent()
         self._staff.leave_to_parent(handle)
 
     def _tell_worker(self, command: e.Tell) -> None:
@@ -395,6 +407,7 @@ class Arbiter:
         try:
             self.app.adopt(settings)
             logs.setup(settings)
+            self._operations.promoted()
         except (ConfigError, OSError) as error:
             # The canary has lived through the same; only a file system that changed meanwhile comes here.
             self.log.error("The new settings are in force, but not all of them in the arbiter: %s", error)

@@ -1,0 +1,216 @@
+"""The monitor: measures every worker now and then, has it judged, and speaks. It never ends anybody itself.
+
+Pace. Each worker is looked at every `probe_interval`; a worker near its memory limit every FAST seconds,
+because a leak of a megabyte a request does not wait for the next second. PSS and USS cost what the process is
+big, so they are read every FULL seconds, and at each look only near the limit.
+
+Budget. Never more than BUDGET of the arbiter's own time: a look that would break it waits. `cost` is what was
+spent, and it is a metric.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from time import perf_counter
+
+from threadcorn.arbiter.view import Facts, View
+from threadcorn.arbiter.worker_handle import WorkerHandle
+from threadcorn.policy import events as e
+from threadcorn.policy.cells import OLDEST_WAITING, REQUESTS, RUNNING, THREADS, WAITING
+from threadcorn.policy.health import FlapGuard, Health, Judgement, Limits, Sample, Verdict
+from threadcorn.policy.incarnation import Incarnation, State
+from threadcorn.settings import Settings
+from threadcorn.system.probe import Probe, Usage, descriptor_limit
+
+__all__ = ["Monitor"]
+
+FAST = 0.1
+FULL = 10.0
+BUDGET = 0.02
+#: Share of the memory limit from which on a worker is looked at fast.
+WATCHED = 0.5
+#: Having been away for so long, we skip a round (seconds).
+AWAY = 3.0
+
+
+class Patient:
+    """What is known of one worker."""
+
+    __slots__ = ("asked", "cpu_share", "due", "fd_limit", "full_due", "health", "jitter", "looked", "memory",
+                 "probe", "pss", "usage", "uss")  # fmt: skip
+
+    def __init__(self, pid: int, jitter: float) -> None:
+        self.probe = Probe(pid)
+        self.health = Health()
+        self.usage = Usage()
+        self.pss: int | None = None
+        self.uss: int | None = None
+        self.memory: int | None = None  # by the measure that was asked for
+        self.cpu_share: float | None = None
+        self.fd_limit = descriptor_limit(pid)
+        self.jitter = jitter
+        self.due = 0.0
+        self.full_due = 0.0
+        self.looked: float | None = None
+        self.asked = False  # to be replaced
+
+    def facts(self) -> Facts:
+        judgement = self.health.last
+        return {
+            "rss": self.usage.rss,
+            "pss": self.pss,
+            "uss": self.uss,
+            "growth": round(self.health.growth, 1),
+            "fds": self.usage.fds,
+            "fd_limit": self.fd_limit,
+            "os_threads": self.usage.threads,
+            "cpu_seconds": self.usage.cpu,
+            "cpu_share": self.cpu_share,
+            "voluntary": self.usage.voluntary,
+            "involuntary": self.usage.involuntary,
+            "status": self.usage.status,
+            "verdict": judgement.verdict.value,
+            "reason": judgement.text,
+        }
+
+
+class Monitor:
+    """`tick` looks at whoever is due."""
+
+    def __init__(
+        self,
+        view: View,
+        settings: Callable[[], Settings],
+        tell: Callable[[e.Event], None],
+        log: logging.Logger,
+    ) -> None:
+        self._view = view
+        self._settings = settings
+        self._tell = tell
+        self._log = log
+        self._patients: dict[int, Patient] = {}
+        self._guard = FlapGuard()
+        self._limits: tuple[Settings, Limits] | None = None
+        self._last: float | None = None
+        self._spent_until = 0.0
+        self.next = 0.0
+        self.cost = 0.0
+        view.measured = self.measured
+
+    def measured(self, age: int) -> Facts:
+        """For the view."""
+        patient = self._patients.get(age)
+        return {} if patient is None else patient.facts()
+
+    def reset(self) -> None:
+        """New settings are in force: what was switched off gets another chance."""
+        self._guard = FlapGuard()
+        self._view.notes.clear()
+
+    def forget(self, handle: WorkerHandle) -> None:
+        self._patients.pop(handle.age, None)
+
+    def tick(self, now: float) -> None:
+        """Look at whoever is due; bounded by the budget."""
+        settings = self._settings()
+        period = settings.probe_interval
+        if period <= 0 or now < max(self.next, self._spent_until):
+            return
+        away = self._last is not None and now - self._last > period + AWAY
+        self._last = now
+        began = perf_counter()
+        due = [now + period]
+        for incarnation, handle in self._view.incarnations():
+            if not isinstance(handle.pid, int) or incarnation.state is State.BOOTING:
+                continue
+            patient = self._patients.get(handle.age)
+            if patient is None:
+                jitter = random.random() * settings.max_worker_lifetime_jitter
+                patient = self._patients[handle.age] = Patient(handle.pid, jitter)
+            if now >= patient.due:
+                self._look(patient, handle, settings, now)
+                patient.due = now + (FAST if self._fast(patient, settings) else period)
+                if not away and incarnation.state is State.READY:
+                    self._judge(patient, incarnation, handle, settings, now)
+            due.append(patient.due)
+        spent = perf_counter() - began
+        self.cost += spent
+        self._view.cost = self.cost
+        self._spent_until = now + spent / BUDGET
+        self.next = min(due)
+
+    def _fast(self, patient: Patient, settings: Settings) -> bool:
+        limit = settings.max_worker_memory or settings.max_worker_memory_hard
+        return bool(limit) and (patient.usage.rss or 0) > WATCHED * limit
+
+    def _look(self, patient: Patient, handle: WorkerHandle, settings: Settings, now: float) -> None:
+        before = patient.usage
+        usage = patient.probe.look()
+        if patient.looked is not None and usage.cpu is not None and before.cpu is not None:
+            share = (usage.cpu - before.cpu) / max(1e-3, now - patient.looked)
+            # Processor time is counted in hundredths: over a tenth of a second it says too little.
+            if now - patient.looked >= 0.5 or patient.cpu_share is None:
+                patient.cpu_share = round(max(0.0, share), 3)
+        patient.usage, patient.looked = usage, now
+        limit = settings.max_worker_memory or settings.max_worker_memory_hard
+        near = bool(limit) and settings.memory_measure != "rss" and (usage.rss or 0) > WATCHED * limit
+        if near or now >= patient.full_due:
+            patient.full_due = now + FULL
+            patient.pss, patient.uss = patient.probe.memory()
+        measured = {"rss": usage.rss, "pss": patient.pss, "uss": patient.uss}[settings.memory_measure]
+        # Where the kernel does not tell the better number, the resident size is what we have.
+        patient.memory = measured if measured is not None else usage.rss
+
+    def _judge(
+        self, patient: Patient, incarnation: Incarnation, handle: WorkerHandle, settings: Settings, now: float
+    ) -> None:
+        cells = handle.page.cells
+        waiting_since = cells[OLDEST_WAITING]
+        sample = Sample(
+            now=now,
+            ready_for=now - (incarnation.ready_at or now),
+            requests=cells[REQUESTS],
+            running=cells[RUNNING],
+            threads=cells[THREADS],
+            waiting=cells[WAITING],
+            waited=max(0.0, now - waiting_since / 1e9) if waiting_since else 0.0,
+            memory=patient.memory,
+            cpu=patient.usage.cpu,
+            descriptors=patient.usage.fds,
+            descriptor_limit=patient.fd_limit,
+        )
+        judgement = patient.health.judge(sample, self._limits_of(settings, patient))
+        if judgement.verdict is Verdict.RECYCLE and not patient.asked:
+            self._recycle(patient, handle, judgement, sample.requests)
+        elif judgement.verdict is Verdict.KILL:
+            self._count(judgement.reason)
+            self._tell(e.Judged(handle.age, e.Verdict.KILL, judgement.text))
+
+    def _limits_of(self, settings: Settings, patient: Patient) -> Limits:
+        off = self._guard.off
+        lifetime = settings.max_worker_lifetime
+        return Limits(
+            memory=0 if off else settings.max_worker_memory,
+            memory_hard=0 if off else settings.max_worker_memory_hard,
+            measure=settings.memory_measure,
+            lifetime=lifetime + patient.jitter if lifetime else 0.0,
+            cpu=settings.max_worker_cpu,
+        )
+
+    def _recycle(self, patient: Patient, handle: WorkerHandle, judgement: Judgement, requests: int) -> None:
+        patient.asked = True
+        if not self._guard.recycled(judgement.reason, requests):
+            text = (
+                f"memory limit not applied any more: worker after worker passed it before it had served "
+                f"anything worth mentioning ({judgement.text}); raise --max-worker-memory, then reload"
+            )
+            self._view.notes.append(text)
+            self._log.critical("FLAPPING: %s", text)
+            return
+        self._count(judgement.reason)
+        self._tell(e.Judged(handle.age, e.Verdict.RECYCLE, judgement.text))
+
+    def _count(self, reason: str) -> None:
+        self._view.recycles[reason] = self._view.recycles.get(reason, 0) + 1

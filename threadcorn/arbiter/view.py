@@ -1,0 +1,366 @@
+"""What may be seen of the server, as plain data. Exporter, control socket and statsd show the same.
+
+Everything is collected when somebody asks. A page is read only while its process has not been buried;
+afterwards what it counted is in the ledger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from threadcorn import __version__
+from threadcorn.arbiter.premises import Premises
+from threadcorn.arbiter.staff import Staff
+from threadcorn.arbiter.worker_handle import WorkerHandle
+from threadcorn.metrics import ARBITER, COUNTERS, GAUGES, Family, Ledger, Sample, histogram_family
+from threadcorn.policy.cells import FIELDS, HISTOGRAMS, RequestRecord
+from threadcorn.policy.health import Readiness, Verdict, readiness
+from threadcorn.policy.incarnation import Incarnation, State
+from threadcorn.policy.supervisor import Phase, Supervisor
+from threadcorn.settings import Settings
+from threadcorn.system.probe import Machine, machine
+
+__all__ = ["Facts", "View"]
+
+Facts = dict[str, Any]
+
+_COUNTER_CELLS = tuple(field.name for field in FIELDS if field.kind == "counter")
+_SHOWN = ("threads", "running", "waiting", "open", "idle", "requests", "errors", "timed_out", "slow", "shed",
+          "accepted")  # fmt: skip
+_QUANTILES = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))
+
+
+class View:
+    """Reads; changes nothing but the ledger."""
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        staff: Staff,
+        premises: Callable[[], Premises | None],
+        settings: Callable[[], Settings],
+        now: Callable[[], float],
+    ) -> None:
+        self.supervisor = supervisor
+        self.staff = staff
+        self.settings = settings
+        self.now = now
+        self._premises = premises
+        self._began = now()
+        self.ledger = Ledger()
+        self.exits: dict[str, int] = {}
+        self.recycles: dict[str, int] = {}
+        #: What the monitor has measured of each worker, by age; see `monitor.Patient.facts`.
+        self.measured: Callable[[int], Facts] = lambda age: {}
+        self.notes: list[str] = []
+        self.cost = 0.0
+
+    # -- the dead
+
+    def bury(self, handle: WorkerHandle, cause: str) -> None:
+        """The process is gone; its page is read for the last time."""
+        there = self._premises()
+        if there is None:
+            return
+        values = there.board.values(handle.page.index)
+        counters: dict[str, float] = {name: values[name] for name in _COUNTER_CELLS}
+        cpu = self.measured(handle.age).get("cpu_seconds")
+        if cpu is not None:
+            counters["cpu_seconds"] = cpu
+        self.ledger.bury(handle.slot, counters, there.board.histograms(handle.page.index))
+        self.exits[cause] = self.exits.get(cause, 0) + 1
+
+    # -- the living
+
+    def incarnations(self) -> Iterator[tuple[Incarnation, WorkerHandle]]:
+        for incarnation in self.supervisor.crew:
+            handle = self.staff.get(incarnation.age)
+            if handle is not None:
+                yield incarnation, handle
+
+    def values(self, handle: WorkerHandle) -> dict[str, int]:
+        there = self._premises()
+        return there.board.values(handle.page.index) if there is not None else {}
+
+    def worker(self, incarnation: Incarnation, handle: WorkerHandle) -> Facts:
+        """One worker."""
+        now = self.now()
+        cells = self.values(handle)
+        facts: Facts = {
+            "slot": handle.slot,
+            "pid": handle.pid,
+            "age": handle.age,
+            "generation": handle.generation,
+            "state": incarnation.state.value,
+            "uptime": None if incarnation.ready_at is None else round(now - incarnation.ready_at, 3),
+            "mode": "inline" if cells["mode"] else "hand-off",
+            "heartbeat_age": _age(cells["heartbeat"], now),
+            "oldest": _age(cells["oldest_start"], now) or 0.0,
+            "oldest_waiting": _age(cells["oldest_waiting"], now) or 0.0,
+            "recycle": incarnation.recycle,
+        }
+        facts.update((name, cells[name]) for name in _SHOWN)
+        facts.update(self.measured(handle.age))
+        return facts
+
+    def workers(self) -> list[Facts]:
+        """By slot, then by age."""
+        found = [self.worker(incarnation, handle) for incarnation, handle in self.incarnations()]
+        return sorted(found, key=lambda facts: (facts["slot"], facts["age"]))
+
+    def requests(self) -> list[Facts]:
+        """What runs now, the oldest first."""
+        there = self._premises()
+        if there is None:
+            return []
+        now = self.now()
+        found = []
+        for _, handle in self.incarnations():
+            for record in there.board.requests(handle.page.index):
+                if record.running:
+                    found.append(_request(record, handle, now))  # noqa: PERF401 - two loops deep
+        return sorted(found, key=lambda facts: -facts["age"])
+
+    def finished(self, most: int = 50) -> list[Facts]:
+        """What ended last, the newest first."""
+        there = self._premises()
+        if there is None:
+            return []
+        now = self.now()
+        found = [
+            _request(record, handle, now)
+            for _, handle in self.incarnations()
+            for record in there.board.requests(handle.page.index)
+            if not record.running
+        ]
+        return sorted(found, key=lambda facts: facts["since"])[:most]
+
+    def depths(self) -> list[Facts]:
+        """The accept queues."""
+        there = self._premises()
+        if there is None or not there.groups:
+            return []
+        return [
+            {"address": group.address.bind_text, "slot": slot, "depth": depth}
+            for group in there.groups
+            for slot, depth in enumerate(group.depths())
+            if depth >= 0
+        ]
+
+    def totals(self) -> dict[int, dict[str, float]]:
+        """Counters by slot, the dead included."""
+        return self.ledger.totals((handle.slot, self._counters(handle)) for _, handle in self.incarnations())
+
+    def _counters(self, handle: WorkerHandle) -> Mapping[str, float]:
+        cells = self.values(handle)
+        counters: dict[str, float] = {name: cells[name] for name in _COUNTER_CELLS}
+        cpu = self.measured(handle.age).get("cpu_seconds")
+        if cpu is not None:
+            counters["cpu_seconds"] = cpu
+        return counters
+
+    def latencies(self) -> Facts:
+        """Quantiles in seconds since the start."""
+        found: Facts = {}
+        for histogram in self._histograms():
+            found[histogram.name] = {name: histogram.quantile(q) for name, q in _QUANTILES}
+            found[histogram.name]["count"] = histogram.total
+        return found
+
+    def _histograms(self) -> tuple[Any, ...]:
+        there = self._premises()
+        living = []
+        if there is not None:
+            living = [there.board.histograms(handle.page.index) for _, handle in self.incarnations()]
+        return self.ledger.merged(living)
+
+    # -- the whole
+
+    def readiness(self) -> Readiness:
+        ready = [i for i, _ in self.incarnations() if i.state is State.READY]
+        saturated = sum(self.measured(i.age).get("verdict") == Verdict.SATURATED.value for i in ready)
+        limit = self.settings().timeout
+        now = self.now()
+        wedged = sum(
+            1
+            for incarnation, handle in self.incarnations()
+            if incarnation.state is State.READY
+            and (_age(self.values(handle)["heartbeat"], now) or 0.0) > min(5.0, limit or 5.0)
+        )
+        return readiness(
+            ready=len(ready) - wedged,
+            saturated=saturated,
+            wanted=max(0, self.settings().min_ready),
+            draining=self.supervisor.phase in (Phase.DRAIN, Phase.DONE),
+        )
+
+    def server(self) -> Facts:
+        """The server as a whole."""
+        supervisor = self.supervisor
+        ready = self.readiness()
+        there = self._premises()
+        candidate = supervisor.candidate
+        totals = self.totals().values()
+        return {
+            "version": __version__,
+            "phase": supervisor.phase.value,
+            "uptime": round(self.now() - self._began, 3),
+            "generation": supervisor.generation,
+            "candidate": None if candidate is None else candidate.generation,
+            "workers_wanted": supervisor.wanted,
+            "workers_ready": sum(i.state is State.READY for i in supervisor.crew),
+            "ready": ready.ready,
+            "reasons": list(ready.reasons),
+            "addresses": there.addresses() if there is not None else [],
+            "requests": int(sum(values.get("requests", 0) for values in totals)),
+            "errors": int(sum(values.get("errors", 0) for values in totals)),
+            "exits": dict(self.exits),
+            "recycles": dict(self.recycles),
+            "notes": list(self.notes),
+            "monitor_cost": round(self.cost, 6),
+        }
+
+    def status(self) -> Facts:
+        """Everything, for the page."""
+        return {
+            "server": self.server(),
+            "workers": self.workers(),
+            "requests": self.requests(),
+            "finished": self.finished(),
+            "latencies": self.latencies(),
+            "queues": self.depths(),
+            "machine": _present(machine()),
+        }
+
+    # -- metrics
+
+    def families(self) -> list[Family]:
+        """All metrics, as of now."""
+        totals = self.totals()
+        families = [
+            Family(
+                "threadcorn", "info", "the server", [Sample(1, (("version", __version__),))]
+            ),
+            self._gauge("threadcorn_workers_wanted", "workers that are to run", self.supervisor.wanted),
+            self._gauge("threadcorn_ready", "1 if /readyz says yes", int(self.readiness().ready)),
+            self._states(),
+        ]
+        for metric in COUNTERS:
+            samples = [
+                Sample(values.get(metric.source, 0) * metric.scale, _slot(slot))
+                for slot, values in sorted(totals.items())
+            ]
+            families.append(Family(metric.name, "counter", metric.help, samples, metric.unit))
+        families.append(self._responses(totals))
+        cpu = [Sample(values["cpu_seconds"], _slot(slot)) for slot, values in sorted(totals.items())
+               if "cpu_seconds" in values]  # fmt: skip
+        families.append(Family("threadcorn_cpu_seconds", "counter", "CPU time of workers", cpu, "seconds"))
+        families += self._gauges()
+        for name, label, counts, text in (
+            ("exits", "cause", self.exits, "workers that ended, by cause"),
+            ("recycles", "reason", self.recycles, "workers replaced for their health, by reason"),
+        ):
+            samples = [Sample(count, ((label, key),)) for key, count in sorted(counts.items())]
+            families.append(Family(f"threadcorn_worker_{name}", "counter", text, samples))
+        families.append(Family("threadcorn_accept_queue_connections", "gauge", "connections not yet accepted",
+                               [Sample(q["depth"], (("address", q["address"]), *_slot(q["slot"])))
+                                for q in self.depths()]))  # fmt: skip
+        helps = dict(HISTOGRAMS)
+        for histogram in self._histograms():
+            name = f"threadcorn_{histogram.name}_seconds"
+            families.append(histogram_family(name, helps[histogram.name], histogram))
+        families += _machine_families(machine())
+        families.append(
+            Family("threadcorn_monitor_seconds", "counter", "time the arbiter spent on probing",
+                   [Sample(self.cost)], "seconds"))  # fmt: skip
+        return families
+
+    def _gauge(self, name: str, help: str, value: float) -> Family:
+        return Family(name, "gauge", help, [Sample(value)])
+
+    def _states(self) -> Family:
+        counts = dict.fromkeys(State, 0)
+        for incarnation in self.supervisor.crew:
+            counts[incarnation.state] += 1
+        samples = [Sample(count, (("state", state.value),)) for state, count in counts.items()]
+        return Family("threadcorn_workers", "gauge", "workers by state", samples)
+
+    def _responses(self, totals: Mapping[int, Mapping[str, float]]) -> Family:
+        samples = [
+            Sample(values.get(f"status_{n}xx", 0), (("code", f"{n}xx"), *_slot(slot)))
+            for slot, values in sorted(totals.items())
+            for n in range(1, 6)
+        ]
+        return Family("threadcorn_responses", "counter", "responses of applications by class", samples)
+
+    def _gauges(self) -> list[Family]:
+        rows = [(handle, self.values(handle), self.worker(i, handle)) for i, handle in self.incarnations()]
+        families = []
+        for metric in GAUGES:
+            samples = [
+                Sample(cells[metric.source] * metric.scale, _who(handle)) for handle, cells, _ in rows
+            ]
+            families.append(Family(metric.name, "gauge", metric.help, samples, metric.unit))
+        for metric in ARBITER:
+            found = [
+                Sample(facts[metric.source], _who(handle))
+                for handle, _, facts in rows
+                if facts.get(metric.source) is not None
+            ]
+            families.append(Family(metric.name, "gauge", metric.help, found, metric.unit))
+        return families
+
+
+def _slot(slot: int) -> tuple[tuple[str, str], ...]:
+    return (("slot", str(slot)),)
+
+
+def _who(handle: WorkerHandle) -> tuple[tuple[str, str], ...]:
+    return (("slot", str(handle.slot)), ("pid", str(handle.pid)))
+
+
+def _age(stamp: int, now: float) -> float | None:
+    return round(max(0.0, now - stamp / 1e9), 6) if stamp else None
+
+
+def _request(record: RequestRecord, handle: WorkerHandle, now: float) -> Facts:
+    method, _, rest = record.line.partition(" ")
+    age = now - record.start if record.running else record.duration
+    return {
+        "slot": handle.slot,
+        "pid": handle.pid,
+        "thread": record.thread,
+        "method": method,
+        "path": rest.rsplit(" HTTP/", 1)[0],
+        "peer": record.peer,
+        "age": round(max(0.0, age), 6),
+        "since": round(now - record.start, 6),
+        "status": record.status or None,
+    }
+
+
+def _present(reading: Machine) -> Facts:
+    fields = {name: getattr(reading, name) for name in reading.__slots__}
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _machine_families(reading: Machine) -> list[Family]:
+    rows = (
+        ("threadcorn_memory_limit_bytes", "gauge", "memory limit of the control group", reading.memory_limit),
+        ("threadcorn_memory_used_bytes", "gauge", "memory used in the control group", reading.memory_used),
+        ("threadcorn_oom_kills", "counter", "processes the kernel killed for memory", reading.oom_kills),
+        ("threadcorn_throttled_seconds", "counter", "time held up by the CPU quota",
+         reading.throttled_seconds),
+    )  # fmt: skip
+    families = [Family(n, kind, text, [Sample(value)]) for n, kind, text, value in rows if value is not None]
+    pressure = {
+        "cpu": reading.cpu_pressure,
+        "memory": reading.memory_pressure,
+        "io": reading.io_pressure,
+    }
+    samples = [Sample(value, (("kind", kind),)) for kind, value in pressure.items() if value is not None]
+    families.append(
+        Family("threadcorn_pressure_percent", "gauge", "time that somebody waited, last ten seconds", samples)
+    )
+    return families
