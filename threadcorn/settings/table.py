@@ -84,6 +84,15 @@ class Settings:
         "--threads-max", ge=1, le=4096)
     worker_connections: int = row(10000, S.WORKERS, _WORKERS, "Open connections of each worker, idle ones "
         "counted.", "--worker-connections", unit="connections", ge=1)
+    connections_per_client: int = row(0, S.WORKERS, _WORKERS, "Open connections of each worker from one "
+        "client address; more are refused. Leave it off behind a proxy. 0: no limit.",
+        "--connections-per-client", unit="connections", ge=0)
+    max_queued: int = row(1024, S.WORKERS, _WORKERS, "A worker in which so many requests wait for a thread "
+        "stops accepting; connections then wait in the kernel. 0: no limit.", "--max-queued",
+        unit="requests", ge=0)
+    probe_paths: tuple[str, ...] = row(("/healthz", "/livez", "/readyz", "/health", "/ping", "/up"),
+        S.WORKERS, _WORKERS, "Paths that are never answered with 503 because of overload. May be given several times.",
+        "--probe-path", metavar="PATH")
     max_requests: int = row(0, S.WORKERS, _WORKERS, "Replace a worker after so many requests. 0: never.",
         "--max-requests", unit="requests", ge=0)
     max_requests_jitter: int = row(0, S.WORKERS, _WORKERS, "Up to so many requests more, at random, so that "
@@ -118,6 +127,11 @@ class Settings:
         "off. 0: no least rate.", "--body-min-rate", unit="bytes/second", ge=0)
     write_min_rate: int = row(500, S.TIMEOUTS, _WORKERS, "A client that takes a response slower than this is "
         "cut off. 0: no least rate.", "--write-min-rate", unit="bytes/second", ge=0)
+    queue_timeout: float = row(10.0, S.TIMEOUTS, _WORKERS, "A request that has waited for a thread for so "
+        "long is answered with 503. 0: never.", "--queue-timeout", unit="seconds", ge=0)
+    queue_target: float = row(1.0, S.TIMEOUTS, _WORKERS, "The same while the queue has not been empty for "
+        "half a second, so that in an overload those who are served are served soon. 0: queue-timeout "
+        "always.", "--queue-target", unit="seconds", ge=0)
     lame_duck: float = row(0.0, S.TIMEOUTS, _LIVE, "After TERM go on serving for so long while readiness "
         "probes already fail, so that balancers look elsewhere first.", "--lame-duck", unit="seconds", ge=0)
     orphan_timeout: float = row(0.0, S.TIMEOUTS, _WORKERS, "How long a worker whose arbiter is gone goes on "
@@ -136,6 +150,9 @@ class Settings:
         "slow client.", "--response-memory", unit="bytes", ge=0)
     response_spool: int = row(GIB, S.BODIES, _WORKERS, "How much more of it may wait in a file in spool-dir.",
         "--response-spool", unit="bytes", ge=0)
+    buffer_limit: int = row(256 * MIB, S.BODIES, _WORKERS, "How much of all bodies and responses a worker "
+        "keeps in memory for slow clients; beyond it they go to files in spool-dir at once. 0: no limit.",
+        "--buffer-limit", unit="bytes", ge=0)
     drain_limit: int = row(64 * KIB, S.BODIES, _WORKERS, "How much of a body that the application did not "
         "read is dropped to keep the connection; above it the connection is closed.", "--drain-limit",
         unit="bytes", ge=0)
@@ -196,8 +213,8 @@ class Settings:
         "the stack of its thread. 0: never.", "--slow-request", unit="seconds", ge=0)
     max_worker_memory: int = row(0, S.HEALTH, _LIVE, "Replace a worker that uses more memory than this; the "
         "replacement serves before it leaves. 0: no limit.", "--max-worker-memory", unit="bytes", ge=0)
-    max_worker_memory_hard: int = row(0, S.HEALTH, _LIVE, "End a worker that uses more than this, at once. "
-        "0: twice max-worker-memory.", "--max-worker-memory-hard", unit="bytes", ge=0)
+    max_worker_memory_hard: int = row(0, S.HEALTH, _LIVE, "End a worker that uses more than this at "
+        "once, with what it runs. 0: never.", "--max-worker-memory-hard", unit="bytes", ge=0)
     memory_measure: str = row("pss", S.HEALTH, _LIVE, "What counts as a worker's memory: pss (shared pages "
         "by share), uss (its own pages only) or rss (everything, shared pages in every worker).",
         "--memory-measure", choices=("pss", "uss", "rss"))
@@ -221,6 +238,8 @@ class Settings:
         "log, with gunicorn's atoms.", "--access-logformat", metavar="FORMAT")
     access_log_json: bool = row(False, S.LOGGING, _WORKERS, "Write the access log as one JSON object a line. "
         "A format of your own then chooses the members.", "--access-log-json")
+    server_timing: bool = row(False, S.LOGGING, _WORKERS, "Add a Server-Timing header to every response: how "
+        "long the request waited and how long the application took.", "--server-timing")
     errorlog: str = row("-", S.LOGGING, _WORKERS, "File for the error log; - is standard error.",
         "--error-logfile", "--log-file", metavar="FILE")
     loglevel: str = row("info", S.LOGGING, _WORKERS, "Least level of what the error log shows.",

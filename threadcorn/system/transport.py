@@ -12,6 +12,7 @@ import io
 import os
 import socket
 import stat
+import sys
 import tempfile
 import threading
 from collections import deque
@@ -39,6 +40,31 @@ SENDFILE_STEP = 1 << 20
 FLUSH_TURN = 4 << 20
 
 
+class Budget:
+    """Bytes that all connections of a worker together may keep in memory. Beyond it things go to files."""
+
+    __slots__ = ("_lock", "limit", "used")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit or sys.maxsize
+        self.used = 0
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> bool:
+        """Count `size` bytes in, unless they are too many."""
+        with self._lock:
+            if self.used + size > self.limit:
+                return False
+            self.used += size
+            return True
+
+    def give(self, size: int) -> None:
+        """Count `size` bytes out."""
+        if size:
+            with self._lock:
+                self.used -= size
+
+
 class FileSpan:
     """Part of a file still to be sent. Owns its descriptor."""
 
@@ -62,17 +88,20 @@ class Outbox:
 
     __slots__ = (
         "_again",
+        "_budget",
         "_items",
         "_memory",
         "_memory_limit",
         "_spool",
         "_spool_dir",
+        "more",
         "sent",
         "size",
         "token",
     )
 
-    def __init__(self, memory_limit: int, spool_dir: str | None) -> None:
+    def __init__(self, memory_limit: int, spool_dir: str | None, budget: Budget) -> None:
+        self._budget = budget
         self._items: deque[memoryview | FileSpan] = deque()
         self._memory = 0
         self._memory_limit = memory_limit
@@ -80,6 +109,7 @@ class Outbox:
         self._spool_dir = spool_dir
         self._again = False
         self.token = threading.Lock()
+        self.more = False  # the last flush ended because its turn was over, not because the client was full
         self.size = 0
         self.sent = 0
 
@@ -87,7 +117,11 @@ class Outbox:
         """Keep `data`; the caller is the connection's owner. Raises OSError when the disk is full."""
         with self.token:
             size = len(data)
-            if self._spool is None and self._memory + size <= self._memory_limit:
+            if (
+                self._spool is None
+                and self._memory + size <= self._memory_limit
+                and self._budget.take(size)
+            ):
                 self._items.append(memoryview(data))
                 self._memory += size
             else:
@@ -118,7 +152,7 @@ class Outbox:
             self._items.append(FileSpan(descriptor, end, done))
 
     def flush(self, sock: socket.socket) -> bool:
-        """Send what the kernel takes. True when everything has left.
+        """Send what the kernel takes, but not more than a turn's worth. True when everything has left.
 
         May be called by the owner and by the leader at once: the second one leaves a mark and goes,
         the first one sees it and looks again. Raises OSError when the peer is gone, Truncated.
@@ -136,7 +170,20 @@ class Outbox:
 
     def _flush_locked(self, sock: socket.socket) -> None:
         items = self._items
+        before = self._memory
+        try:
+            self._flush_items(sock, items)
+        finally:
+            self._budget.give(before - self._memory)
+
+    def _flush_items(self, sock: socket.socket, items: deque[memoryview | FileSpan]) -> None:
+        turn = self.sent + FLUSH_TURN
+        self.more = False
         while items:
+            if self.sent >= turn:
+                # A client that reads as fast as we send would never let go of this thread.
+                self.more = True
+                return
             item = items[0]
             try:
                 if isinstance(item, FileSpan):
@@ -174,6 +221,7 @@ class Outbox:
                     item.close()
             self._items.clear()
             self._spool = None
+            self._budget.give(self._memory)
             self.size = self._memory = 0
 
 

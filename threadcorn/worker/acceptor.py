@@ -38,6 +38,7 @@ class Acceptor:
         self._lock = threading.Lock()  # the caretaker closes while the leader pauses and resumes
         reactor.on_room = self.resume
         reactor.on_tick = self.resume
+        reactor.on_crowd = self.pause
 
     def open(self) -> None:
         """Begin to accept."""
@@ -64,9 +65,9 @@ class Acceptor:
 
     def resume(self) -> None:
         """Accept again if the reason not to is gone. Called whenever a connection ends, and each tick."""
-        if self._polled or self._closed:
-            return
         reactor = self._reactor
+        if self._polled or self._closed or reactor.crowded:
+            return
         if reactor.now >= self._paused_until and len(reactor.connections) < reactor.limits.connections:
             self.open()
 

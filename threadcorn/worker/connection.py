@@ -45,6 +45,7 @@ class Connection:
     """One accepted connection. A `Sink` for the gateway."""
 
     __slots__ = (
+        "accept_wait",
         "again",
         "broken",
         "closing",
@@ -53,6 +54,8 @@ class Connection:
         "group",
         "half_closed",
         "intake",
+        "is_gone",
+        "look",
         "mark",
         "out",
         "peer",
@@ -62,6 +65,7 @@ class Connection:
         "recv",
         "rest",
         "send",
+        "since",
         "sock",
         "token",
         "who",
@@ -81,6 +85,10 @@ class Connection:
         self.again = False
         self.phase = Phase.IDLE
         self.deadline = FOREVER
+        self.look = FOREVER  # when the reactor will look at the deadline; its business alone
+        self.accept_wait = 0.0  # seconds the first bytes waited for accept()
+        self.since = 0.0  # when the present request was ready to be read
+        self.is_gone = self.gone  # bound once: every environ gets it
         self.intake: Any = None  # what takes the next bytes when they are not the start of a head
         self.rest = b""  # bytes that came behind the last request
         self.out: Outbox | None = None
@@ -131,11 +139,26 @@ class Connection:
         self.write(head)
         if not count:
             return
-        span = FileSpan(os.dup(descriptor), offset, count)
+        try:
+            span = FileSpan(os.dup(descriptor), offset, count)
+        except OSError:  # EMFILE: the application's own descriptor is all there is
+            self._write_read_file(descriptor, offset, count)
+            return
         out = self._outbox()
+        self._began_to_wait(out)
         out.append_file(span)
         self.reactor.want_write(self)
         self._flush()
+
+    def _write_read_file(self, descriptor: int, offset: int, count: int) -> None:
+        while count:
+            data = os.pread(descriptor, min(count, 1 << 18), offset)
+            if not data:
+                self.broken = True
+                raise ClientGone("the file became shorter while it was sent")
+            self.write(data)
+            offset += len(data)
+            count -= len(data)
 
     def _gone(self, error: OSError) -> ClientGone:
         if error.errno not in GONE:
@@ -147,14 +170,20 @@ class Connection:
         out = self.out
         if out is None:
             reactor = self.reactor
-            out = self.out = Outbox(reactor.limits.response_memory, reactor.limits.spool_dir)
-            self.mark = (reactor.clock(), 0)
-            reactor.deadlines.watch(self, self.mark[0] + reactor.limits.write_timeout)
+            out = self.out = Outbox(reactor.limits.response_memory, reactor.limits.spool_dir, reactor.budget)
         return out
+
+    def _began_to_wait(self, out: Outbox) -> None:
+        """Judge the client's rate from now on: while nothing waited for it, it had nothing to take."""
+        if not out.size:
+            reactor = self.reactor
+            self.mark = (reactor.clock(), out.sent)
+            reactor.look_at(self, self.mark[0] + reactor.limits.write_timeout)
 
     def _keep(self, data: bytes | memoryview) -> None:
         first = self.out is None
         out = self._outbox()
+        self._began_to_wait(out)
         try:
             out.append(data)
         except OSError as error:
@@ -179,6 +208,21 @@ class Connection:
         except Truncated as error:
             self.broken = True
             raise ClientGone(str(error)) from None
+        if out.more:
+            self.reactor.push(self.fd)
+
+    # -- asked by the application, from any thread
+
+    def gone(self) -> bool:
+        """Whether the client has closed the connection, or its half of it: `threadcorn.client_gone`."""
+        if self.broken or self.half_closed or self.phase is CLOSED:
+            return True
+        try:
+            return not self.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:
+            return True
 
     # -- called by the leader, whoever owns the connection
 

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import tempfile
 from io import BytesIO
-from typing import IO, Any
+from typing import IO
 
 from threadcorn.errors import ProtocolViolation
 from threadcorn.http1.chunked import ChunkedDecoder
 from threadcorn.http1.parser import BEGIN, HeadParser, Limits, Request, check_partial, skip_blank
 from threadcorn.http1.response import CONTINUE, error_response
+from threadcorn.system.transport import Budget
 from threadcorn.worker.connection import RUNNING, Connection, Phase
+from threadcorn.worker.limits import WorkerLimits
 from threadcorn.worker.reactor import Lingering, Reactor
 from threadcorn.worker.streaming import BodySource
 from threadcorn.wsgi.gateway import ClientGone
@@ -63,9 +65,15 @@ class Head:
 class Body:
     """A body on its way into memory, and beyond `body_memory` into a temporary file."""
 
-    __slots__ = ("_chunks", "_file", "_limits", "_mark", "_size", "decoder", "left", "request")
+    __slots__ = (
+        "_budget", "_chunks", "_counted", "_file", "_limits", "_mark", "_size", "decoder", "left", "request"
+    )  # fmt: skip
 
-    def __init__(self, request: Request, limits: Any, http_limits: Limits, now: float) -> None:
+    def __init__(
+        self, request: Request, limits: WorkerLimits, http_limits: Limits, budget: Budget, now: float
+    ) -> None:
+        self._budget = budget
+        self._counted = 0  # bytes of ours in the budget
         self.request = request
         self.left = request.length
         self.decoder = ChunkedDecoder(http_limits) if request.length < 0 else None
@@ -97,18 +105,32 @@ class Body:
             self._file.write(block)
             return
         self._chunks.append(block)
-        if self._size > self._limits.body_memory:
+        if self._size <= self._limits.body_memory and self._budget.take(len(block)):
+            self._counted += len(block)
+        else:
             self._file = tempfile.TemporaryFile(prefix="threadcorn-body-", dir=self._limits.spool_dir)
             self._file.writelines(self._chunks)
+            self._uncount()
             self._chunks.clear()
 
     def input(self) -> IO[bytes]:
         """The complete body as `wsgi.input`."""
         if self._file is None:
-            return BytesIO(b"".join(self._chunks))
-        file, self._file = self._file, None
-        file.seek(0)
-        return file
+            whole = BytesIO(b"".join(self._chunks))
+            # From here on it is a request that waits or runs, of which there is a bounded number.
+            self._uncount()
+            self._chunks.clear()
+            return whole
+        self._file.seek(0)
+        return self._file
+
+    @property
+    def spooled(self) -> bool:
+        return self._file is not None
+
+    def _uncount(self) -> None:
+        self._budget.give(self._counted)
+        self._counted = 0
 
     @property
     def size(self) -> int:
@@ -123,6 +145,8 @@ class Body:
         return now + float(self._limits.body_timeout)
 
     def close(self) -> None:
+        self._uncount()
+        self._chunks.clear()
         if self._file is not None:
             self._file.close()
 
@@ -168,11 +192,16 @@ class Intake:
                 environ = request.environ
                 environ["REMOTE_ADDR"] = conn.peer
                 environ["REMOTE_PORT"] = conn.port
+                environ["threadcorn.client_gone"] = conn.is_gone
                 if request.length == 0:
                     environ["wsgi.input"] = BytesIO()
                     conn.phase = RUNNING
                     return request
-                return self._body(conn, request)
+                try:
+                    return self._body(conn, request)
+                except OSError as error:
+                    self._no_room(conn, error)
+                    return None
         return self._slow(conn, parsers, data)
 
     # -- everything that is not one whole head in one piece
@@ -205,9 +234,12 @@ class Intake:
         except ProtocolViolation as violation:
             self.refuse(conn, violation)
         except OSError as error:
-            # The disk that takes what does not fit into memory.
-            self.refuse(conn, ProtocolViolation(503, f"the body cannot be kept: {error.strerror}"))
+            self._no_room(conn, error)
         return None
+
+    def _no_room(self, conn: Connection, error: OSError) -> None:
+        """The disk, or the descriptor, for what does not fit into memory."""
+        self.refuse(conn, ProtocolViolation(503, f"the body cannot be kept: {error.strerror}"))
 
     def _take(self, conn: Connection, parsers: list[HeadParser], data: bytes) -> Request | None:
         state = conn.intake
@@ -215,7 +247,7 @@ class Intake:
             state = conn.intake = Head(self._http_limits)
             conn.phase = Phase.READING
             conn.deadline = self._reactor.now + self._limits.header_timeout
-            self._reactor.deadlines.watch(conn, conn.deadline)
+            self._reactor.look_at(conn, conn.deadline)
         if state.__class__ is Head:
             whole = state.feed(data)
             if whole is None:
@@ -226,6 +258,7 @@ class Intake:
             environ = request.environ
             environ["REMOTE_ADDR"] = conn.peer
             environ["REMOTE_PORT"] = conn.port
+            environ["threadcorn.client_gone"] = conn.is_gone
             if request.length == 0:
                 environ["wsgi.input"] = BytesIO()
                 conn.phase = RUNNING
@@ -249,11 +282,11 @@ class Intake:
             conn.phase = RUNNING
             return request
         now = self._reactor.now
-        body = Body(request, limits, self._http_limits, now)
+        body = Body(request, limits, self._http_limits, self._reactor.budget, now)
         conn.intake = body
         conn.phase = Phase.READING
         conn.deadline = now + limits.body_timeout
-        self._reactor.deadlines.watch(conn, conn.deadline)
+        self._reactor.look_at(conn, conn.deadline)
         data, conn.rest = conn.rest, b""
         if data:
             try:
@@ -280,7 +313,8 @@ class Intake:
             return None
         request = body.request
         request.environ["wsgi.input"] = body.input()
-        conn.intake = None
+        # A temporary file is closed when the response has ended, whatever the application did with it.
+        conn.intake = body if body.spooled else None
         conn.rest = rest
         conn.phase = RUNNING
         return request

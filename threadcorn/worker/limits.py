@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from dataclasses import dataclass
 
 from threadcorn.settings import Settings
@@ -27,6 +29,13 @@ class WorkerLimits:
     drain_limit: int
     connections: int
     sendfile: bool
+    buffer_limit: int
+    connections_per_client: int
+    queue_timeout: float
+    queue_target: float
+    max_queued: int
+    probe_paths: frozenset[str]
+    server_timing: bool
 
     @classmethod
     def of(cls, settings: Settings) -> WorkerLimits:
@@ -39,7 +48,7 @@ class WorkerLimits:
             write_min_rate=settings.write_min_rate,
             linger_timeout=settings.linger_timeout,
             body_memory=settings.body_memory,
-            max_body_size=settings.max_body_size,
+            max_body_size=settings.max_body_size or sys.maxsize,
             stream_body=settings.stream_body,
             spool_dir=settings.spool_dir,
             response_memory=settings.response_memory,
@@ -47,4 +56,11 @@ class WorkerLimits:
             drain_limit=settings.drain_limit,
             connections=settings.worker_connections,
             sendfile=settings.sendfile,
+            buffer_limit=settings.buffer_limit,
+            connections_per_client=settings.connections_per_client,
+            queue_timeout=settings.queue_timeout or math.inf,
+            queue_target=settings.queue_target or math.inf,
+            max_queued=settings.max_queued or sys.maxsize,
+            probe_paths=frozenset(settings.probe_paths),
+            server_timing=settings.server_timing,
         )

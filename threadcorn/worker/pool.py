@@ -24,7 +24,6 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from resource import RUSAGE_THREAD, getrusage
 from time import monotonic, time
 from typing import TYPE_CHECKING
 
@@ -32,7 +31,9 @@ from threadcorn.http1.parser import HeadParser, Request
 from threadcorn.http1.response import STAMP
 from threadcorn.system.poller import HANG_UP
 from threadcorn.worker.connection import Connection, Phase
+from threadcorn.worker.overload import DOUBT, GONE, Admission
 from threadcorn.worker.telemetry import Telemetry
+from threadcorn.worker.thread import HOLD_OFF, Caretaker, PoolThread, Seat, Work
 
 if TYPE_CHECKING:
     from threadcorn.worker.intake import Intake
@@ -41,27 +42,14 @@ if TYPE_CHECKING:
 
 #: How long a leader polls at most; deadlines are looked at this often.
 POLL = 0.25
-#: Requests after which inline mode is judged, and voluntary context switches per request it may cost.
-JUDGE_AFTER = 32
-SWITCHES = 0.25
-#: Hold-off after a failed probe of inline mode (seconds): first and longest.
-HOLD_OFF = 0.05
+#: Longest hold-off after a failed probe of inline mode (seconds).
 HOLD_OFF_MAX = 5.0
 
-Work = tuple[Connection, Request]
-
-
-class Seat:
-    """What the pool knows about a thread that may lead. `in_app` is when the request that it runs began
-    (monotonic nanoseconds), 0 outside of one: no two requests of a thread have the same."""
-
-    def __init__(self) -> None:
-        self.polling = False
-        self.in_app = 0
-
-
-class Caretaker(Seat):
-    """The main thread's seat. It leads when nobody else can, and never runs the application."""
+#: While requests stand in `ready` for longer, the leader polls between two of them (seconds): otherwise
+#: what arrives meanwhile would not be known, nor when it arrived.
+POLL_BETWEEN = 0.01
+#: In place of a descriptor: events behind it came with a later poll.
+NEXT_POLL = -1
 
 
 class Pool:
@@ -98,6 +86,9 @@ class Pool:
         self.mode_changes = 0
         self.taken_over = 0
         self.caretaker_sleeps = False
+        self.admission = Admission(reactor)
+        reactor.push = self.push
+        reactor.special[NEXT_POLL] = self._next_poll
 
     # -- size
 
@@ -108,8 +99,9 @@ class Pool:
             missing = count - len(self.threads)
             surplus = self.parked[: max(0, -missing)]  # those that parked longest ago
             del self.parked[: len(surplus)]
+            for thread in surplus:  # now: the next resize must not count them
+                self._leave_locked(thread)
         for thread in surplus:
-            thread.retired = True
             thread.gate.release()
         for _ in range(missing):
             with self.mutex:
@@ -223,33 +215,118 @@ class Pool:
 
     # -- events
 
-    def push(self, fd: int, mask: int = 0) -> None:
-        """Have somebody look at a connection (again). Any thread."""
-        self.reactor.ready.append((fd, mask))
+    def push(self, fd: int) -> None:
+        """Have somebody look at a connection (again), after those that wait already. Any thread."""
+        self.reactor.later.append((fd, 0))
         leader = self.leader
         if leader is not None and leader.polling:
             self.reactor.ring()
 
     def poll(self, seat: Seat, timeout: float = POLL) -> None:
-        """Fill `ready`. Called by the leader when it is empty."""
+        """Fill `ready`. Called by the leader."""
         reactor = self.reactor
+        admission = self.admission
+        ready = reactor.ready
+        later = reactor.later
         seat.polling = True
         # After `polling` is set, not before: `push` looks at it after it has appended.
-        if reactor.ready:
-            seat.polling = False
-            return
-        events = reactor.poller.poll(timeout)
+        if ready or later:
+            events = reactor.poller.poll(0)
+        elif reactor.now - admission.last_empty > DOUBT:
+            # Is there really nothing? A poll that may sleep does not tell whether it did.
+            events = reactor.poller.poll(0)
+            if not events:
+                if not self.waiting:
+                    admission.empty(reactor.now, self.requests)
+                events = reactor.poller.poll(timeout)
+        else:
+            events = reactor.poller.poll(timeout)
         seat.polling = False
         now = reactor.now = monotonic()
         STAMP.refresh(time())
-        if events:
-            reactor.ready.extend(events)
-            if self.leader is not seat:
-                # The lead was taken while we polled; the new leader may sleep already.
-                self.reactor.ring()
+        standing = now - admission.last_empty
+        if standing > DOUBT:
+            admission.look(standing, self.requests, len(self.threads))
+        came = int(now * 1e9)
+        if not ready:
+            reactor.batch = came
+        elif events or later:
+            reactor.polls.append(came)
+            ready.append((NEXT_POLL, 0))
+        ready.extend(events)
+        while later:
+            ready.append(later.popleft())
+        self._set_alarm(came)
+        if self.leader is not seat:
+            # The lead was taken while we polled; the new leader may sleep already.
+            reactor.ring()
+        crowd = len(ready) + len(self.waiting)
+        if crowd > reactor.limits.max_queued or reactor.crowded:
+            self._crowd(crowd)
         if now >= reactor.next_look:
             reactor.next_look = now + POLL
             reactor.look_at_deadlines(now)
+
+    def _set_alarm(self, polled: int) -> None:
+        reactor = self.reactor
+        reactor.next_poll = polled + int(POLL_BETWEEN * 1e9)
+        reactor.alarm = min(reactor.next_poll, reactor.batch + self.admission.patience_ns)
+
+    def _next_poll(self) -> None:
+        """What comes now out of `ready` arrived with a later poll than what came before it."""
+        reactor = self.reactor
+        try:
+            reactor.batch = reactor.polls.popleft()
+        except IndexError:
+            return  # two threads that led at once have emptied it
+        reactor.alarm = min(reactor.next_poll, reactor.batch + self.admission.patience_ns)
+
+    def _crowd(self, waiting: int) -> None:
+        """Above `max_queued` connections wait in the kernel, where a sibling can take them."""
+        reactor = self.reactor
+        if not reactor.crowded:
+            reactor.crowded = True
+            reactor.on_crowd()
+        elif waiting <= reactor.limits.max_queued // 2:
+            reactor.crowded = False
+            reactor.on_room()
+
+    def turned_away(self, seat: Seat, conn: Connection, request: Request, now: int) -> str | None:
+        """The leader's alarm went off between two requests: poll, if it is time, and judge this request.
+        The outcome of a request that is not run, None for one that is."""
+        reactor = self.reactor
+        since = reactor.batch
+        if now >= reactor.next_poll:
+            self.poll(seat, 0)
+        return self.turn_away(conn, request, since, now)
+
+    def turn_away(self, conn: Connection, request: Request, since: int, now: int) -> str | None:
+        """End a request that waited for too long, or for nobody. None: it is to be run."""
+        reason = self.admission.judge(conn, request, since, now)
+        if reason is None:
+            return None
+        if reason is GONE:
+            self.reactor.close(conn)
+            return ""
+        keep = request.keep and request.version11 and conn.intake is None and not self.reactor.close_each
+        answer = self.admission.answer(keep, request.method != "HEAD")
+        return self.service.shed(conn, request, answer, keep)
+
+    def expire(self, now: int) -> None:
+        """Refuse what has been in `waiting` for too long: the caretaker, while all threads are busy."""
+        while self.waiting:
+            with self.mutex:
+                if not self.waiting or now - self.waiting[0][2] <= self.admission.patience_ns:
+                    return
+                conn, request, since = self.waiting.popleft()
+            if self.turn_away(conn, request, since, now) is None:
+                # A probe, or one that came before the queue stood. It has waited longest, so it stays first.
+                with self.mutex:
+                    self.waiting.appendleft((conn, request, since))
+                return
+            conn.token.release()
+            if conn.again or conn.rest:
+                self.push(conn.fd)
 
     def special_or_gone(self, fd: int) -> None:
         handler = self.reactor.special.get(fd)
@@ -282,100 +359,3 @@ class Pool:
         self.mode_changes += 1
         self.next_probe = monotonic() + self.hold_off
         self.hold_off = min(self.hold_off * 2, HOLD_OFF_MAX)
-
-
-class PoolThread(threading.Thread, Seat):
-    """A thread that leads, runs requests, or is parked."""
-
-    def __init__(self, pool: Pool) -> None:
-        threading.Thread.__init__(self, name="threadcorn-pool", daemon=True)
-        Seat.__init__(self)
-        self.pool = pool
-        self.parsers = pool.make_parsers()
-        self.desk = pool.telemetry.seat()
-        self.gate = threading.Lock()  # released to wake this thread when it is parked
-        self.gate.acquire()
-        self.retired = False
-        self.work: Work | None = None
-
-    def run(self) -> None:
-        try:
-            while True:
-                work = self.pool.next_role(self)
-                if self.retired:
-                    return
-                if work is not None:
-                    self._run(*work)
-                else:
-                    self._lead()
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it has one outcome
-            self.pool.on_thread_failure(error)
-
-    def _run(self, conn: Connection, request: Request) -> None:
-        """Run a request that somebody else has read. The connection's token came with it."""
-        desk = self.desk
-        self.in_app = desk.begin(request.line, conn.who)
-        desk.end(self.pool.service.run(conn, request))
-        self.in_app = 0
-        conn.token.release()
-        if conn.again or conn.rest:
-            self.pool.push(conn.fd)
-
-    def _lead(self) -> None:
-        pool = self.pool
-        reactor = pool.reactor
-        connections = reactor.connections
-        ready = reactor.ready
-        next_event = ready.popleft
-        read = pool.intake.read
-        run = pool.service.run
-        begin, end = self.desk.begin, self.desk.end
-        parsers = self.parsers
-        served = 0
-        switches = getrusage(RUSAGE_THREAD).ru_nvcsw
-        while pool.leader is self:
-            try:
-                fd, mask = next_event()
-            except IndexError:
-                if served >= JUDGE_AFTER:
-                    now = getrusage(RUSAGE_THREAD).ru_nvcsw
-                    if pool.inline:
-                        if now - switches > served * SWITCHES:
-                            pool.leave_inline()
-                        else:
-                            pool.hold_off = HOLD_OFF
-                    served = 0
-                    switches = now
-                if pool.stopping:
-                    return
-                pool.poll(self)
-                continue
-            conn = connections.get(fd)
-            if conn is None:
-                pool.special_or_gone(fd)
-                continue
-            conn.again = True
-            if not conn.token.acquire(False):
-                if conn.out is not None:
-                    reactor.flush(conn, conn.out)
-                continue
-            conn.again = False
-            if (mask & HANG_UP or conn.out is not None) and pool.unusual(conn, mask):
-                request = None
-            else:
-                request = read(conn, parsers)
-            if request is not None:
-                if not pool.inline:
-                    if len(ready) > 0 and reactor.now >= pool.next_probe:
-                        pool.enter_inline()
-                        served = 0
-                        switches = getrusage(RUSAGE_THREAD).ru_nvcsw
-                    else:
-                        pool.promote(self)
-                self.in_app = begin(request.line, conn.who)
-                end(run(conn, request))
-                self.in_app = 0
-                served += 1
-            conn.token.release()
-            if conn.again:
-                pool.push(fd)

@@ -14,11 +14,12 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
-from time import monotonic
+from time import monotonic, time
 
+from threadcorn.http1.response import STAMP
 from threadcorn.policy.deadlines import GRAIN, Deadlines
 from threadcorn.system.poller import EDGE, HANG_UP, IN, OUT, EdgePoller, wait_for
-from threadcorn.system.transport import Outbox, Truncated, linger
+from threadcorn.system.transport import Budget, Outbox, Truncated, linger
 from threadcorn.worker.connection import FOREVER, Connection, Phase
 from threadcorn.worker.limits import WorkerLimits
 from threadcorn.wsgi.gateway import ClientGone
@@ -38,16 +39,31 @@ class Reactor:
         self.limits = limits
         self.clock = monotonic
         self.now = monotonic()
+        STAMP.refresh(time())
         self.poller = EdgePoller()
         self.connections: dict[int, Connection] = {}
         self.special: dict[int, Callable[[], None]] = {}
-        self.deadlines: Deadlines[Connection] = Deadlines()
+        #: Descriptors, not connections: one that has ended must not stay in memory until its turn comes.
+        self.deadlines: Deadlines[int] = Deadlines()
         self.ready: deque[tuple[int, int]] = deque()
+        #: What comes after everything that is ready now: see Pool.push.
+        self.later: deque[tuple[int, int]] = deque()
+        #: When the events at the head of `ready` were polled, and of those behind each mark in it (ns).
+        self.batch = int(self.now * 1e9)
+        self.polls: deque[int] = deque()
+        #: The leader looks up from its work at this time: to poll, or because the next request is late (ns).
+        self.alarm = self.next_poll = 0
+        self.crowded = False  # too many wait: nothing is accepted
+        self.budget = Budget(limits.buffer_limit)
+        #: Have the leader look at a connection (again). The pool puts its own here, which also wakes.
+        self.push: Callable[[int], None] = self._push
         self.next_look = 0.0
         #: A connection is looked at this often at least, so that no deadline can be set which is nearer
         #: than its place in the wheel.
         self.look_every = min(LOOK_AGAIN, max(GRAIN, limits.keepalive), max(GRAIN, limits.header_timeout))
-        self.draining = False
+        self._draining = False
+        #: Every response is the last one of its connection.
+        self.close_each = limits.keepalive <= 0
         self.accepted = 0
         self.timed_out = 0
         self._lock = threading.Lock()  # guards changes of `connections`; the leader reads without it
@@ -60,7 +76,20 @@ class Reactor:
         self.watch(self._bell_reader(), self._silence)
         self.on_late_head: Expired = self.close
         self.on_room: Callable[[], None] = nothing
+        self.on_crowd: Callable[[], None] = nothing
         self.on_tick: Callable[[], None] = nothing
+
+    @property
+    def draining(self) -> bool:
+        return self._draining
+
+    @draining.setter
+    def draining(self, value: bool) -> None:
+        self._draining = value
+        self.close_each = value or self.limits.keepalive <= 0
+
+    def _push(self, fd: int) -> None:
+        self.later.append((fd, 0))
 
     # -- waking the leader
 
@@ -100,7 +129,7 @@ class Reactor:
         with self._lock:
             self.connections[conn.fd] = conn
         self.accepted += 1
-        self.deadlines.watch(conn, min(deadline, self.now + self.look_every))
+        self.look_at(conn, min(deadline, self.now + self.look_every))
         self.poller.register(conn.fd, EDGE | IN | HANG_UP)
 
     def snapshot(self) -> list[Connection]:
@@ -153,7 +182,7 @@ class Reactor:
         conn.rest = b""
         conn.intake = Lingering()
         conn.deadline = self.now + self.limits.linger_timeout
-        self.deadlines.watch(conn, conn.deadline)
+        self.look_at(conn, conn.deadline)
         conn.again = True  # bytes may be waiting whose edge has been seen already
 
     def retire(self, conn: Connection) -> None:
@@ -185,19 +214,35 @@ class Reactor:
     def flush(self, conn: Connection, out: Outbox) -> bool:
         """Send what waits. True: nothing waits any more (or never will)."""
         try:
-            return out.flush(conn.sock)
+            drained = out.flush(conn.sock)
         except (OSError, Truncated):
             conn.cut()
             return True
+        if out.more:
+            self.push(conn.fd)
+        return drained
+
+    def look_at(self, conn: Connection, when: float) -> None:
+        """Look at the deadline of `conn` at `when`, or before. The deadline itself must be set already."""
+        with self._lock:
+            if when < conn.look:
+                conn.look = when
+                self.deadlines.watch(conn.fd, when)
 
     def look_at_deadlines(self, now: float) -> None:
         """End what is late. Costs nothing for what is not."""
         self.on_tick()
-        for conn in self.deadlines.due(now):
-            if conn.phase is not Phase.CLOSED:
-                again = self._look(conn, now)
-                if again is not None:
-                    self.deadlines.watch(conn, again)
+        for fd in self.deadlines.due(now):
+            conn = self.connections.get(fd)
+            with self._lock:
+                # Later than now: this place in the wheel was an older connection's, or it was given up for
+                # a nearer one. Without the test every slow request would add one for good.
+                if conn is None or conn.look > now:
+                    continue
+                conn.look = FOREVER
+            again = self._look(conn, now)
+            if again is not None:
+                self.look_at(conn, again)
 
     def _look(self, conn: Connection, now: float) -> float | None:
         """When to look again; None when the connection has ended."""
@@ -205,6 +250,8 @@ class Reactor:
         if out is not None and out.size:
             since, sent = conn.mark
             if now - since >= self.limits.write_timeout:
+                if conn.broken:
+                    return now + self.look_every
                 if out.sent - sent < max(1, self.limits.write_min_rate * (now - since)):
                     self.timed_out += 1
                     conn.cut()

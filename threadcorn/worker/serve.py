@@ -21,6 +21,9 @@ from threadcorn.worker.reactor import Reactor
 from threadcorn.worker.streaming import BodySource
 from threadcorn.wsgi.gateway import ClientGone, Response, ShortResponse
 
+#: The outcome of a request that was refused because of overload.
+SHED = "503 Service Unavailable"
+
 WSGIApp = Callable[..., Iterable[bytes]]
 
 
@@ -51,7 +54,7 @@ class Service:
         response = Response(conn, request.version11, request.method == "HEAD", request.keep)
         try:
             result = self._app(request.environ, response.start_response)
-            if reactor.draining:
+            if reactor.close_each:
                 response.close_after()
             if result.__class__ is list:  # has no close()
                 if len(result) == 1 and result[0].__class__ is bytes and not response.committed:
@@ -76,6 +79,26 @@ class Service:
         self._end(conn, response)
         return status
 
+    def shed(self, conn: Connection, request: Request, answer: bytes, keep: bool) -> str:
+        """Send a prepared refusal in place of an answer of the application."""
+        try:
+            conn.write(answer)
+        except ClientGone:
+            keep = False
+        source, conn.intake = conn.intake, None
+        if source is not None:
+            source.close()
+        if self._access.enabled:
+            try:
+                self._access.record(request.environ, SHED, [], 0, time(), 0.0, None)
+            except Exception:  # noqa: BLE001 - a log must not cost the connection
+                self._log.exception("Cannot write an access log line")
+        if conn.broken:
+            self._reactor.close(conn)
+        else:
+            self._reactor.finish(conn, keep)
+        return SHED
+
     def _run_watched(self, conn: Connection, request: Request) -> str:
         """The same with hooks and access log."""
         reactor = self._reactor
@@ -88,7 +111,7 @@ class Service:
             if hooks.pre_request is not None:
                 hooks.pre_request(hooks.worker, view)
             result = self._app(environ, response.start_response)
-            if reactor.draining:
+            if reactor.close_each:
                 response.close_after()
             self._deliver(response, result)
             outcome = response.status
@@ -149,11 +172,13 @@ class Service:
     def _end(self, conn: Connection, response: Response) -> None:
         keep = response.keep
         source = conn.intake
-        if source.__class__ is BodySource:
+        if source is not None:
             conn.intake = None
-            conn.again = True
-            if not source.drain(self._reactor.limits.drain_limit if keep else 0):
-                keep = False
+            if source.__class__ is BodySource:
+                conn.again = True
+                if not source.drain(self._reactor.limits.drain_limit if keep else 0):
+                    keep = False
+            source.close()
         if conn.broken and conn.phase is not Phase.CLOSED:
             self._reactor.close(conn)
             return

@@ -37,6 +37,8 @@ class BodySource:
         self._blocks: list[bytes] = []
         self._size = 0
         self._failed: str | None = None
+        self._waited = 0.0  # seconds this thread was held by the client since the last judgement
+        self._received = 0  # bytes since then
 
     @property
     def complete(self) -> bool:
@@ -93,15 +95,21 @@ class BodySource:
             self._expect = False
             conn.write(CONTINUE)
         limits = conn.reactor.limits
-        deadline = monotonic() + limits.body_timeout
         while True:
             try:
-                return conn.recv(RECV)
+                data: bytes = conn.recv(RECV)
             except (BlockingIOError, InterruptedError):
-                left = deadline - monotonic()
-                if left <= 0:
-                    raise BodyCut("the body did not arrive in time") from None
-                wait_for(conn.fd, IN, left)
+                # Only time in which the client keeps us waiting counts, not the application's own.
+                before = monotonic()
+                wait_for(conn.fd, IN, limits.body_timeout - self._waited)
+                self._waited += monotonic() - before
+                if self._waited >= limits.body_timeout:
+                    if self._received < max(1.0, limits.body_min_rate * self._waited):
+                        raise BodyCut("the body did not arrive in time") from None
+                    self._waited, self._received = 0.0, 0
+            else:
+                self._received += len(data)
+                return data
 
     def drain(self, limit: int) -> bool:
         """Drop what the application left unread, if it is there already and small. False: too much."""

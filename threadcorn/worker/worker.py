@@ -32,7 +32,7 @@ from threadcorn.messages import (
 )
 from threadcorn.policy.cells import WorkerState
 from threadcorn.settings import Settings
-from threadcorn.system.poller import Waiter
+from threadcorn.system.poller import HANG_UP, Waiter
 from threadcorn.system.signals import Sig, SignalReader
 from threadcorn.worker.acceptor import Acceptor
 from threadcorn.worker.connection import Phase
@@ -217,6 +217,8 @@ class Worker:
         seat = pool.caretaker
         if not reactor.ready:
             pool.poll(seat, TICK)
+        if pool.waiting:
+            pool.expire(monotonic_ns())
         while pool.leader is seat:
             try:
                 fd, mask = reactor.ready.popleft()
@@ -228,6 +230,8 @@ class Worker:
                 continue
             conn.again = True
             if not conn.token.acquire(False):
+                if mask & HANG_UP:
+                    conn.half_closed = True
                 if conn.out is not None:
                     reactor.flush(conn, conn.out)
                 continue
@@ -235,7 +239,7 @@ class Worker:
             if not pool.unusual(conn, mask):
                 request = self._intake.read(conn, self._parsers())
                 if request is not None:
-                    pool.dispatch((conn, request))  # the token goes with it
+                    pool.dispatch((conn, request, reactor.batch))  # the token goes with it
                     continue
             conn.token.release()
             if conn.again:

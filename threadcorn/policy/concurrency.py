@@ -1,0 +1,191 @@
+"""How long a request may wait, and how many threads a worker runs: decisions without a clock or a thread.
+
+The queue is bounded by time. While it empties now and then, a request may wait for `timeout`: a burst is
+served, only later. A queue that has been standing for `STANDING` seconds does not get shorter by itself; for
+those who come then the bound is `target`, so that those who are served are served soon, and others know at
+once (CoDel's idea, for requests). A pool that makes no progress is another matter, and the first bound holds.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+__all__ = ["Decision", "Patience", "Reading", "State", "Tuning", "decide", "one_line", "rescue"]
+
+#: Seconds after which a queue that was never empty counts as standing.
+STANDING = 0.3
+#: Requests for each thread that must have ended meanwhile: one slow request in front is no overload.
+ROUNDS = 2
+#: Requests that take long are waited for longer: this many of them.
+TIMES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a request may wait for a thread (seconds)."""
+
+    timeout: float
+    target: float
+
+    def now(self, standing: float, finished: int, threads: int, service: float) -> float:
+        """The queue was last empty `standing` seconds ago; `finished` requests have ended since; one takes
+        about `service` seconds."""
+        if standing <= STANDING or finished < ROUNDS * threads:
+            return self.timeout
+        return min(self.timeout, max(self.target, TIMES * service))
+
+
+# -- how many threads ----------------------------------------------------------------------------------------
+
+#: Share of the looks at the queue that must have found it waiting for a thread, before there are more.
+PRESSED = 0.6
+#: Processor use of the process, as a share of what it can use, above which more threads only wait for it.
+SATURATED = 0.85
+#: A growth that raised the throughput by less than this, and did not meet another load, is undone.
+GAIN = 1.05
+SAME = 0.9
+#: Seconds between a growth and the judgement on it.
+TRIAL = 1.0
+#: Seconds without growth after one that was undone: first and longest.
+HOLD_OFF = 5.0
+HOLD_OFF_MAX = 80.0
+#: Seconds that threads have not been needed for, before they are given up.
+QUIET = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """The settings of `--threads auto`."""
+
+    least: int
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one worker did in a span of time. Shares are 0 to 1."""
+
+    now: float  # monotonic seconds, at the end of the span
+    span: float
+    threads: int
+    busy: int  # most threads seen in the application at once
+    pressed: float  # share of looks at which requests waited and no thread was free
+    finished: int  # requests
+    cpu: float  # processor seconds of the process over what it could have used
+    oldest: float  # age of the request that waited longest, at the end of the span (seconds)
+    inline: bool
+
+    @property
+    def rate(self) -> float:
+        return self.finished / self.span if self.span > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What is remembered between two decisions."""
+
+    before: int = 0  # threads before the growth on trial; 0: none is on trial
+    rate_before: float = 0.0
+    judge_at: float = 0.0
+    hold_until: float = 0.0
+    hold_off: float = HOLD_OFF
+    needed: int = 0  # most threads seen busy since `needed_since`
+    needed_since: float = 0.0
+    rate: float = 0.0  # of the last whole span in which nothing changed
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """`threads` from now on, why, and what to remember. `probe`: try inline mode now."""
+
+    threads: int
+    reason: str
+    state: State
+    probe: bool = False
+    wants_worker: bool = False  # the processor is used up: another worker would help, more threads would not
+
+
+def decide(state: State, reading: Reading, tuning: Tuning) -> Decision:
+    """Once a second."""
+    now, threads = reading.now, reading.threads
+    if threads < tuning.least or threads > tuning.most:
+        return _set(state, reading, max(tuning.least, min(threads, tuning.most)), "limits")
+    if state.before and now >= state.judge_at:
+        return _judge(state, reading)
+    saturated = reading.cpu >= SATURATED
+    if reading.pressed >= PRESSED and saturated:
+        return Decision(
+            threads, "saturated", _seen(state, reading), probe=not reading.inline, wants_worker=True
+        )
+    if reading.pressed >= PRESSED and threads < tuning.most and now >= state.hold_until:
+        return _grow(state, reading, tuning, "requests wait")
+    state = _seen(state, reading)
+    if now - state.needed_since >= QUIET and not state.before:
+        wanted = max(tuning.least, math.ceil(state.needed * 1.25) + 1)
+        state = replace(state, needed=reading.busy, needed_since=now)
+        if wanted < threads:
+            return Decision(wanted, "not needed", replace(state, hold_off=HOLD_OFF))
+    return Decision(threads, "right", replace(state, rate=reading.rate))
+
+
+def rescue(state: State, reading: Reading, tuning: Tuning) -> Decision | None:
+    """Ten times a second, for the pool whose threads all wait for something: nobody waits a second for that.
+
+    None: nothing to do until the next decision.
+    """
+    if reading.threads >= tuning.most or reading.pressed < 1.0 or reading.cpu >= SATURATED * 0.9:
+        return None
+    if reading.finished and reading.now < state.hold_until:
+        return None
+    return _grow(state, reading, tuning, "requests wait" if reading.finished else "all threads are blocked")
+
+
+def _grow(state: State, reading: Reading, tuning: Tuning, reason: str) -> Decision:
+    wanted = min(tuning.most, reading.threads + max(1, reading.threads // 2))
+    if reading.cpu > 0.2:
+        # What is still free of the processor bounds what more threads can use; a quarter in reserve, because
+        # the processor time of one thread is a guess.
+        wanted = min(wanted, max(reading.threads + 1, math.ceil(reading.threads / reading.cpu * 1.25)))
+    state = _seen(state, reading)
+    if not state.before:
+        state = replace(state, before=reading.threads, rate_before=state.rate or reading.rate)
+    return Decision(wanted, reason, replace(state, judge_at=reading.now + TRIAL))
+
+
+def _judge(state: State, reading: Reading) -> Decision:
+    """Was the growth worth it? A rate that fell by much is another load, not the growth's doing."""
+    after, before = reading.rate, state.rate_before
+    trial = state
+    state = replace(_seen(state, reading), before=0, rate=after)
+    useless = before > 0 and reading.pressed >= PRESSED and before * SAME <= after < before * GAIN
+    if not useless:
+        return Decision(reading.threads, "growth kept", replace(state, hold_off=HOLD_OFF))
+    state = replace(
+        state,
+        hold_until=reading.now + trial.hold_off,
+        hold_off=min(trial.hold_off * 2, HOLD_OFF_MAX),
+        rate=0.0,
+    )
+    return Decision(trial.before, "growth brought nothing", state)
+
+
+def _seen(state: State, reading: Reading) -> State:
+    needed = max(state.needed, reading.busy + (1 if reading.pressed > 0 else 0))
+    since = state.needed_since or reading.now
+    if reading.busy * 2 > reading.threads:  # still needed: the quiet time begins anew
+        return replace(state, needed=reading.busy, needed_since=reading.now)
+    return replace(state, needed=needed, needed_since=since)
+
+
+def _set(state: State, reading: Reading, threads: int, reason: str) -> Decision:
+    return Decision(threads, reason, _seen(state, reading))
+
+
+def one_line(reading: Reading, decision: Decision) -> str:
+    """A decision with its numbers, for a person."""
+    return (
+        f"threads {reading.threads} -> {decision.threads}: {decision.reason}; busy {reading.busy}, "
+        f"pressed {reading.pressed:.0%}, cpu {reading.cpu:.0%}, {reading.rate:.0f} requests/s, "
+        f"oldest waited {reading.oldest * 1000:.0f} ms{', inline' if reading.inline else ''}"
+    )

@@ -1,0 +1,107 @@
+"""Refusing early: which request is too late to be run, and the answer that it gets instead.
+
+The queue is everything that has arrived and has no thread: events in `reactor.ready` whose bytes nobody has
+read, and requests in `pool.waiting` that the caretaker has read. It is first in, first out; a connection's
+next request stands at the end of it like anybody's. How long one may stand is `policy.concurrency.Patience`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from threadcorn.http1.parser import Request
+from threadcorn.http1.response import STAMP
+from threadcorn.policy.concurrency import STANDING as STANDING_FOR
+from threadcorn.policy.concurrency import Patience
+from threadcorn.worker.connection import Connection
+
+if TYPE_CHECKING:
+    from threadcorn.worker.reactor import Reactor
+
+#: A queue that was not seen empty for so long is looked at before the leader may sleep (seconds).
+DOUBT = 0.25
+#: Seconds after which a client may come again. Longer would leave us idle once the load ends.
+RETRY_AFTER = 1
+BODY = b"503 Service Unavailable\nThe server is busy, please try again.\n"
+
+GONE, TIMEOUT, STANDING = "client gone", "queue timeout", "standing queue"
+
+
+class Admission:
+    """One per worker. `poll` and `judge` belong to the leader, and to threads that take what has waited."""
+
+    def __init__(self, reactor: Reactor) -> None:
+        limits = reactor.limits
+        self._policy = Patience(limits.queue_timeout, limits.queue_target)
+        self._probes = limits.probe_paths
+        self.last_empty = reactor.now
+        self.finished_then = 0  # requests that had ended by that time
+        self.service = 0.0  # about how long one takes (seconds); the tuner's estimate
+        self.patience = limits.queue_timeout
+        self.patience_ns = self._timeout_ns = ns(self.patience)
+        self._standing_since = 0  # those that came before may wait for the whole time-out (ns)
+        #: Requests that were not run, by reason. Several threads count; one that is lost when two do so at
+        #: the same instant is worth less than a lock.
+        self.shed: Counter[str] = Counter()
+        self._stamp = ""
+        self._answers: dict[tuple[bool, bool], bytes] = {}
+
+    def look(self, standing: float, finished: int, threads: int) -> None:
+        """While the queue was not seen empty for `standing` seconds, after each poll."""
+        bound = self._policy.now(standing, finished - self.finished_then, threads, self.service)
+        if bound != self.patience:
+            self.patience = bound
+            self.patience_ns = ns(bound)
+            self._standing_since = ns(self.last_empty + STANDING_FOR)
+
+    def empty(self, now: float, finished: int) -> None:
+        """Nothing waits for a thread."""
+        self.last_empty = now
+        self.finished_then = finished
+        self.patience = self._policy.timeout
+        self.patience_ns = ns(self.patience)
+
+    def judge(self, conn: Connection, request: Request, since: int, now: int) -> str | None:
+        """Why not to run a request that has waited since `since` (ns); None: run it."""
+        waited = now - since
+        if conn.gone():
+            reason = GONE
+        elif waited <= self.patience_ns or request.environ["PATH_INFO"] in self._probes:
+            return None
+        elif waited > self._timeout_ns:
+            reason = TIMEOUT
+        elif since >= self._standing_since:
+            reason = STANDING
+        else:
+            return None
+        self.shed[reason] += 1
+        return reason
+
+    @property
+    def refused(self) -> int:
+        """Requests answered with 503."""
+        return self.shed[TIMEOUT] + self.shed[STANDING]
+
+    def answer(self, keep: bool, body: bool) -> bytes:
+        """503 with Retry-After. Built once a second, so that refusing costs next to nothing."""
+        stamp = STAMP.text
+        if stamp is not self._stamp:
+            both = (False, True)
+            self._answers = {(stay, full): busy(stamp, stay, full) for stay in both for full in both}
+            self._stamp = stamp
+        return self._answers[keep, body]
+
+
+def busy(stamp: str, keep: bool, body: bool) -> bytes:
+    close = "" if keep else "Connection: close\r\n"
+    head = (
+        f"HTTP/1.1 503 Service Unavailable{stamp}\r\nRetry-After: {RETRY_AFTER}\r\n"
+        f"Content-Type: text/plain; charset=utf-8\r\nContent-Length: {len(BODY)}\r\n{close}\r\n"
+    )
+    return head.encode("latin-1") + (BODY if body else b"")
+
+
+def ns(seconds: float) -> int:
+    """Nanoseconds that can be compared with the clock's, for any bound."""
+    return int(min(seconds, 1e9) * 1e9)

@@ -1,0 +1,146 @@
+"""A thread of the pool: it leads, runs a request, is parked, or is gone; never two of these."""
+
+from __future__ import annotations
+
+import threading
+from resource import RUSAGE_THREAD, getrusage
+from typing import TYPE_CHECKING
+
+from threadcorn.http1.parser import Request
+from threadcorn.policy.cells import READY_WAIT
+from threadcorn.system.poller import HANG_UP
+from threadcorn.worker.connection import Connection
+
+if TYPE_CHECKING:
+    from threadcorn.worker.pool import Pool
+
+#: Requests after which inline mode is judged, and voluntary context switches per request it may cost.
+JUDGE_AFTER = 32
+SWITCHES = 0.25
+#: Hold-off after the first failed probe of inline mode (seconds); it doubles with each.
+HOLD_OFF = 0.05
+#: A request that waits: the connection whose token goes with it, the request, since when (monotonic ns).
+Work = tuple[Connection, Request, int]
+
+
+class Seat:
+    """What the pool knows about a thread that may lead. `in_app` is when the request that it runs began
+    (monotonic nanoseconds), 0 outside of one: no two requests of a thread have the same."""
+
+    def __init__(self) -> None:
+        self.polling = False
+        self.in_app = 0
+
+
+class Caretaker(Seat):
+    """The main thread's seat. It leads when nobody else can, and never runs the application."""
+
+
+class PoolThread(threading.Thread, Seat):
+    """A thread that leads, runs requests, or is parked."""
+
+    def __init__(self, pool: Pool) -> None:
+        threading.Thread.__init__(self, name="threadcorn-pool", daemon=True)
+        Seat.__init__(self)
+        self.pool = pool
+        self.parsers = pool.make_parsers()
+        self.desk = pool.telemetry.seat()
+        self.gate = threading.Lock()  # released to wake this thread when it is parked
+        self.gate.acquire()
+        self.retired = False
+        self.work: Work | None = None
+
+    def run(self) -> None:
+        try:
+            while True:
+                work = self.pool.next_role(self)
+                if self.retired:
+                    return
+                if work is not None:
+                    self._run(*work)
+                else:
+                    self._lead()
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it has one outcome
+            self.pool.on_thread_failure(error)
+
+    def _run(self, conn: Connection, request: Request, since: int) -> None:
+        """Run a request that somebody else has read. The connection's token came with it."""
+        desk = self.desk
+        now = self.in_app = desk.begin(request.line, conn.who)
+        desk.count(READY_WAIT, (now - since) // 1000)
+        conn.since = since
+        outcome = self.pool.turn_away(conn, request, since, now)
+        desk.end(self.pool.service.run(conn, request) if outcome is None else outcome)
+        self.in_app = 0
+        conn.token.release()
+        if conn.again or conn.rest:
+            self.pool.push(conn.fd)
+
+    def _lead(self) -> None:
+        pool = self.pool
+        reactor = pool.reactor
+        connections = reactor.connections
+        ready = reactor.ready
+        next_event = ready.popleft
+        read = pool.intake.read
+        run = pool.service.run
+        begin, end, count = self.desk.begin, self.desk.end, self.desk.count
+        parsers = self.parsers
+        served = 0
+        switches = getrusage(RUSAGE_THREAD).ru_nvcsw
+        while pool.leader is self:
+            try:
+                fd, mask = next_event()
+            except IndexError:
+                if served >= JUDGE_AFTER:
+                    now = getrusage(RUSAGE_THREAD).ru_nvcsw
+                    if pool.inline:
+                        if now - switches > served * SWITCHES:
+                            pool.leave_inline()
+                        else:
+                            pool.hold_off = HOLD_OFF
+                    served = 0
+                    switches = now
+                if pool.stopping:
+                    return
+                pool.poll(self)
+                continue
+            conn = connections.get(fd)
+            if conn is None:
+                pool.special_or_gone(fd)
+                continue
+            conn.again = True
+            if not conn.token.acquire(False):
+                if mask & HANG_UP:
+                    conn.half_closed = True  # the owner, or whoever takes its request, will see it
+                if conn.out is not None:
+                    reactor.flush(conn, conn.out)
+                continue
+            conn.again = False
+            if (mask & HANG_UP or conn.out is not None) and pool.unusual(conn, mask):
+                request = None
+            else:
+                request = read(conn, parsers)
+            if request is not None:
+                now = begin(request.line, conn.who)
+                conn.since = reactor.batch
+                outcome = None
+                if now >= reactor.alarm:
+                    outcome = pool.turned_away(self, conn, request, now)
+                if outcome is None:
+                    if not pool.inline:
+                        count(READY_WAIT, (now - reactor.batch) // 1000)
+                        if len(ready) > 0 and reactor.now >= pool.next_probe:
+                            pool.enter_inline()
+                            served = 0
+                            switches = getrusage(RUSAGE_THREAD).ru_nvcsw
+                        else:
+                            pool.promote(self)
+                    self.in_app = now
+                    outcome = run(conn, request)
+                    self.in_app = 0
+                    served += 1
+                end(outcome)
+            conn.token.release()
+            if conn.again:
+                pool.push(fd)
