@@ -7,15 +7,13 @@ Counts are the same on a slow machine and on a busy one, so this can be enforced
 What is counted are the pool threads of the worker; the main thread (the caretaker) works by the tick,
 not by the request, and is shown by the second.
 
-strace changes what it looks at: a traced system call stops the thread, and many stops are the sign by
-which the worker leaves inline mode. So there are three passes over the same work:
+strace changes what it looks at: it is slow, and a traced system call stops the thread (the worker knows that
+and does not take it for an application that blocks). So there are three passes over the same work:
 
 * plain: no strace. Context switches, from /proc; they show that the worker is in inline mode by itself.
 * quiet: what a request may do is not traced, by a seccomp filter, and runs at full speed. All other
   calls (epoll_ctl, futex, ...) are what must not happen: they are counted.
 * loud: what a request may do (recv, send, poll) is traced.
-
-Under strace the worker is kept in inline mode by counted_app.py.
 
 Each pass has several windows of requests and the best one counts: a machine that is busy with other
 things can throw the worker out of inline mode for a moment, but it cannot make it do less than it does.
@@ -147,7 +145,7 @@ def served(trace: list[str]) -> Iterator[tuple[Running, Clients]]:
     taskset = [need("taskset", "util-linux"), "-c"]
     command = [*taskset, str(core), need("chrt", "util-linux"), "--batch", "0"]
     command += [sys.executable, "-m", "threadcorn", *flags]
-    command.append("counted_app:app" if trace else "scenarios:hello")
+    command.append("scenarios:hello")
     if trace:
         command = [*taskset, ",".join(map(str, cores - {core} or cores)), *trace, *command]
     env = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "THREADCORN_"))}
