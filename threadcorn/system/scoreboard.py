@@ -60,19 +60,21 @@ _RECORDS_AT = 8 * BUCKETS * len(HISTOGRAMS)
 _MARKS_AT = 8 * CELLS
 MOST_THREADS = 256
 
-# Status lines of applications, to their codes. Bounded: an application may make up a reason each time.
-_CODES: dict[str, int] = {"": 0}
+# Status lines of applications, to their codes and classes. Bounded: an application may make up a reason each
+# time.
+_CODES: dict[str, tuple[int, int]] = {"": (0, 0)}
 _MOST_CODES = 256
 
 
-def _learn(status: str) -> int:
+def _learn(status: str) -> tuple[int, int]:
     digits = status[:3]
     code = int(digits) if len(digits) == 3 and digits.isascii() and digits.isdigit() else 0
     if code >= CODES:
         code = 0
+    known = (code, code // 100)
     if len(_CODES) < _MOST_CODES:
-        _CODES[status] = code
-    return code
+        _CODES[status] = known
+    return known
 
 
 class ThreadPage:
@@ -86,7 +88,7 @@ class ThreadPage:
     which costs a third, and `publish` (any one thread) copies them.
     """
 
-    __slots__ = ("_block", "_published", "begin", "codes", "count", "counts", "end")
+    __slots__ = ("_block", "_published", "begin", "classes", "count", "counts", "end")
 
     # Closures, not methods: begin and end run once a request, and looking up `self._memory` and its like
     # costs as much as the store itself.
@@ -98,7 +100,7 @@ class ThreadPage:
         self._block = memory[base : base + _RECORDS_AT].cast("Q")
         self._published = 0
         self.counts = counts = [0] * (BUCKETS * len(HISTOGRAMS))
-        self.codes = codes = [0] * CODES  # responses by status code
+        self.classes = classes = [0] * (CODES // 100)  # responses by class: 2 for 200 to 299; 0 for none
         words = memory[base + _RECORDS_AT : base + _RECORDS_AT + RECORDS * _RECORD.size].cast("q")
         first = base + _RECORDS_AT
         places = [first + n * _RECORD.size for n in range(RECORDS)]
@@ -116,11 +118,12 @@ class ThreadPage:
 
         def end(status: str) -> None:
             us = (now_ns() - start) // 1000
-            code = _CODES.get(status)
-            if code is None:
-                code = _learn(status)
+            try:
+                code, kind = _CODES[status]
+            except KeyError:
+                code, kind = _learn(status)
             words[outcome[at]] = us << 10 | code
-            codes[code] += 1
+            classes[kind] += 1
             counts[APP + (TABLE[us] if us < TABLED else bucket(us))] += 1
 
         def count(which: int, us: int) -> None:
@@ -133,7 +136,7 @@ class ThreadPage:
     @property
     def finished(self) -> int:
         """Requests that have ended in this block."""
-        return sum(self.codes)
+        return sum(self.classes)
 
     def publish(self) -> None:
         """Show the counts to other processes. Costs nothing where nothing was counted."""
