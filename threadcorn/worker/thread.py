@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 #: Requests after which inline mode is judged, and voluntary context switches per request it may cost.
 JUDGE_AFTER = 32
 SWITCHES = 0.25
+#: Seconds for which a tracer that was seen is taken to be there.
+PATIENCE = 1.0
 #: Hold-off after the first failed probe of inline mode (seconds); it doubles with each.
 HOLD_OFF = 0.05
 #: A request that waits: the connection whose token goes with it, the request, since when (monotonic ns).
@@ -87,6 +89,7 @@ class PoolThread(threading.Thread, Seat):
         begin, end, count = self.desk.begin, self.desk.end, self.desk.count
         parsers = self.parsers
         served = 0
+        patience = 0.0  # until then switches are a tracer's
         switches = getrusage(RUSAGE_THREAD).ru_nvcsw
         while pool.leader is self:
             try:
@@ -95,8 +98,11 @@ class PoolThread(threading.Thread, Seat):
                 if served >= JUDGE_AFTER:
                     now = getrusage(RUSAGE_THREAD).ru_nvcsw
                     if pool.inline:
-                        if now - switches > served * SWITCHES and not traced():
-                            pool.leave_inline()
+                        if now - switches > served * SWITCHES:
+                            if reactor.now >= patience:
+                                patience = reactor.now + PATIENCE if traced() else 0.0
+                                if not patience:
+                                    pool.leave_inline()
                         else:
                             pool.hold_off = HOLD_OFF
                     served = 0
