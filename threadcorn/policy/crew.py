@@ -36,9 +36,9 @@ class Slot:
         self.not_before = float("-inf")  # no new one before that: back-off
 
     def owner(self) -> Incarnation | None:
-        """Who serves: the youngest that is READY."""
+        """Who serves: of those that are READY the one of the newest generation, and of these the youngest."""
         ready = [i for i in self.incarnations if i.state is State.READY]
-        return ready[-1] if ready else None
+        return max(ready, key=lambda i: i.rank, default=None)
 
     def forgive(self) -> None:
         self.deaths = 0

@@ -14,8 +14,8 @@ from typing import Any, TypeAlias
 from threadcorn.messages import Message
 
 __all__ = ["AbandonSuccessor", "Announce", "CloseListeners", "Command", "Event", "Exit", "Exited", "Force",
-           "Gate", "Heard", "Judged", "Kill", "Milestone", "NotForked", "Note", "Promote", "QueuesEmpty",
-           "ReloadAsked", "RetireAsked", "Rules", "ScaleAsked", "Spawn", "StartSuccessor", "Steer",
+           "Gate", "Heard", "Judged", "Kill", "Milestone", "NotForked", "Note", "Phase", "Promote",
+           "QueuesEmpty", "ReloadAsked", "RetireAsked", "Rules", "ScaleAsked", "Spawn", "StartSuccessor", "Steer",
            "StopAsked", "SuccessorFailed", "SuccessorReady", "Tell", "Tick", "UpgradeAsked", "Verdict",
            "What"]  # fmt: skip
 
@@ -28,6 +28,18 @@ class Rules:
     graceful_timeout: float = 30.0
     lame_duck: float = 0.0
     surge: int = 1
+
+
+@unique
+class Phase(Enum):
+    """What the arbiter is doing."""
+
+    BOOT = "booting"
+    SERVE = "serving"
+    RELOAD = "reloading"
+    UPGRADE = "upgrading"
+    DRAIN = "leaving"
+    DONE = "done"
 
 
 # -- events ------------------------------------------------------------------------------------------

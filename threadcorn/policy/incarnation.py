@@ -158,6 +158,12 @@ class Incarnation:
         return self.state is State.BOOTING or self.state is State.READY
 
     @property
+    def rank(self) -> tuple[int, int]:
+        """Of two in one slot the higher one takes over. Not the age alone: while a canary boots, the place of
+        a dead one is filled with the old generation, which is younger and must not win."""
+        return self.generation, self.age
+
+    @property
     def lost(self) -> bool:
         """It hangs in the kernel and nothing will end it: it counts as one who is not there."""
         return self.kills >= LOST

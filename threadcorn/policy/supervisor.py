@@ -23,14 +23,13 @@ field of its own (leaving.py).
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import Enum, unique
 from typing import Any, ClassVar
 
 from threadcorn.errors import ExitCode, InternalError
 from threadcorn.messages import Failed
 from threadcorn.policy import events as e
 from threadcorn.policy.crew import Crew, Slot
-from threadcorn.policy.events import Milestone, What
+from threadcorn.policy.events import Milestone, Phase, What
 from threadcorn.policy.incarnation import SAID, Act, Happening, Incarnation, State
 from threadcorn.policy.leaving import Leaving, Stage
 from threadcorn.policy.restart import Restart, Tally
@@ -38,18 +37,6 @@ from threadcorn.policy.restart import Restart, Tally
 __all__ = ["Phase", "Supervisor"]
 
 UPGRADE_SLACK = 10.0  # seconds that a successor gets beyond the boot of its workers
-
-
-@unique
-class Phase(Enum):
-    """What the arbiter is doing."""
-
-    BOOT = "booting"
-    SERVE = "serving"
-    RELOAD = "reloading"
-    UPGRADE = "upgrading"
-    DRAIN = "leaving"
-    DONE = "done"
 
 
 _Answers = dict[type, Callable[["Supervisor", Any], None] | None]
@@ -72,6 +59,7 @@ class Supervisor:
         self.crew.rules[generation] = rules
         self._canary: Incarnation | None = None
         self._tally = Tally.of_boots(rules.boot_timeout)
+        self._stuck = False  # the roll of the generation that serves was given up half-way
         self._upgrade_until = 0.0
         self._owners: tuple[int | None, ...] = (None,) * slots
         self._now = 0.0
@@ -178,8 +166,8 @@ class Supervisor:
             wait = self.crew.back_off(incarnation)
             self._note(What.WORKER_NOT_READY, incarnation, cause=cause, text=text, wait=wait)
             if self.phase is Phase.RELOAD and self.candidate is None and self._tally.add(self._now):
-                older = sum(i.alive and i.generation < self.generation for i in self.crew)
-                self._note(What.RELOAD_STUCK, generation=self.generation, older=older)
+                self._stuck = True
+                self._note(What.RELOAD_STUCK, generation=self.generation, older=self._older())
                 self._end_reload(Milestone.RELOAD_FAILED)
 
     # -- events: what is asked of the arbiter ------------------------------------------------------------
@@ -225,7 +213,7 @@ class Supervisor:
         if asked is None:
             raise InternalError("a canary sings, but nobody wants to serve")
         self.generation = asked.generation
-        self.retired = False
+        self.retired = self._stuck = False
         self._say(e.Promote(self.generation))
         if asked.workers is not None and asked.workers != self.target:
             self._set_target(asked.workers)
@@ -237,10 +225,15 @@ class Supervisor:
         self._note(What.RELOAD_FAILED, canary, cause=cause, text=canary.text, generation=serving)
         self.candidate = self._canary = None
         self._end_reload(Milestone.RELOAD_FAILED)
+        if self._older() and not self._stuck:
+            self.phase = Phase.RELOAD  # it came in the middle of a roll: that one goes on
 
     def _end_reload(self, milestone: Milestone) -> None:
         self.phase = Phase.SERVE
         self._say(e.Announce(milestone))
+
+    def _older(self) -> int:
+        return sum(i.alive and i.generation < self.generation for i in self.crew)
 
     def _begin_upgrade(self, _: e.UpgradeAsked) -> None:
         self.phase = Phase.UPGRADE
@@ -362,7 +355,7 @@ class Supervisor:
         for incarnation in filling:
             if slot.index >= self.wanted:
                 self._step(incarnation, Happening.DRAIN, "fewer workers are wanted")
-            elif owner is not None and incarnation.age < owner.age:
+            elif owner is not None and incarnation.rank < owner.rank:
                 self._step(incarnation, Happening.DRAIN, "its successor is ready")
         if slot.index < self.wanted and not filling and self._now >= slot.not_before:
             self.crew.spawn(slot, self.generation)
