@@ -180,9 +180,10 @@ class Arbiter:
         self._tell(e.Tick())
         while self._code is None:
             ready = self._waiter.wait(self._patience())
-            # Messages before deaths: the last thing that a worker said is often why it died.
-            self._listen(ready)
+            # Orders first: a TERM to the whole process group also makes the workers drain, and whoever heard
+            # them first would replace them. Messages before deaths: the last one often says why it died.
             self._obey()
+            self._listen(ready)
             self._reap()
             self._look()
             self._operations.turn()
