@@ -68,6 +68,11 @@ _SAMPLE = 8
 #: Fields that may come once. Joining two of them would hide one from somebody.
 _SINGLE = frozenset(("HTTP_HOST", "CONTENT_LENGTH", "CONTENT_TYPE"))
 
+#: What decides how a message is read. An underscore never does.
+_FRAMING = frozenset(
+    ("CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_CONNECTION", "HTTP_EXPECT", "HTTP_HOST", "HTTP_TRANSFER_ENCODING")
+)
+
 #: The process has one set of limits, its tests have many.
 _memories: dict[Limits, Memory] = {}
 
@@ -267,7 +272,7 @@ class HeadParser:
                     key = rules.learn_key(name)
                 elif self._limits.header_map == "refuse":
                     return False
-                elif self._limits.header_map == "dangerous":
+                elif self._limits.header_map == "dangerous" and rules.key_of(name) not in _FRAMING:
                     key = rules.key_of(name)
                 else:
                     continue  # WSGI could not tell it from the name with a dash
