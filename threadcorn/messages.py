@@ -17,7 +17,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from logging import Logger
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, get_args
 
 from threadcorn.errors import InternalError
 from threadcorn.settings import Settings
@@ -35,6 +35,8 @@ __all__ = [
     "Ready",
     "RecycleMe",
     "ReopenLogs",
+    "Report",
+    "Reported",
     "Threads",
     "WorkerBoot",
     "decode",
@@ -42,10 +44,10 @@ __all__ = [
 ]
 
 # Characters of free text in one message. A traceback longer than this loses its beginning: the last
-# lines name the error. JSON needs at most six bytes a character, which stays below MAX_PACKET, and
+# lines name the error. JSON needs at most twelve bytes a character, which stays below MAX_PACKET, and
 # MAX_PACKET stays below the smallest default socket buffer we have met (212,992 bytes), so that a packet
 # never fails with EMSGSIZE.
-MAX_TEXT = 16_000
+MAX_TEXT = 10_000
 MAX_PACKET = 131_072
 
 
@@ -86,6 +88,14 @@ class RecycleMe:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """The answer to `Report`: what the threads do, as JSON."""
+
+    token: int
+    text: str
+
+
 # -- arbiter to worker -------------------------------------------------------------------------------
 
 
@@ -114,12 +124,29 @@ class Threads:
     n: int
 
 
-Message: TypeAlias = Hello | Ready | Failed | Draining | RecycleMe | Drain | Quit | ReopenLogs | Threads
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Say what your threads do: a person has asked."""
+
+    token: int
+
+
+Message: TypeAlias = (
+    Hello
+    | Ready
+    | Failed
+    | Draining
+    | RecycleMe
+    | Reported
+    | Drain
+    | Quit
+    | ReopenLogs
+    | Threads
+    | Report
+)
 
 # The table. The word on the wire is the class's own name.
-_CLASSES: dict[str, type[Any]] = {
-    cls.__name__: cls for cls in (Hello, Ready, Failed, Draining, RecycleMe, Drain, Quit, ReopenLogs, Threads)
-}
+_CLASSES: dict[str, type[Any]] = {cls.__name__: cls for cls in get_args(Message)}
 _TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,)}
 
 

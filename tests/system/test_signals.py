@@ -1,0 +1,93 @@
+"""Signals become bytes, and bytes become numbers; a child has none of its parent's."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+
+import pytest
+
+from threadcorn.system import signals
+from threadcorn.system.signals import (
+    ARBITER_SIGNALS,
+    TABLE,
+    WORKER_IGNORED,
+    WORKER_SIGNALS,
+    Order,
+    Sig,
+    SignalReader,
+)
+
+
+@pytest.fixture
+def reader():
+    reader = SignalReader((Sig.SIGUSR1, Sig.SIGUSR2, Sig.SIGTERM))
+    yield reader
+    reader.close()
+
+
+def test_a_signal_wakes_and_names_itself(reader):
+    """The descriptor becomes readable, and the number is what was sent."""
+    assert reader.read() == []
+    os.kill(os.getpid(), signal.SIGUSR1)
+    assert select.select([reader], [], [], 5.0)[0]
+    assert reader.read() == [Sig.SIGUSR1]
+    assert reader.read() == []
+
+
+def test_different_signals_keep_their_order(reader):
+    """As far as the kernel delivers them one by one."""
+    for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGUSR1):
+        os.kill(os.getpid(), number)
+    assert reader.read() == [signal.SIGUSR2, signal.SIGTERM, signal.SIGUSR1]
+
+
+def test_a_flood_of_signals_neither_blocks_nor_loses_the_last_kind(reader):
+    """More than the pair holds: the process goes on, and is awake."""
+    for _ in range(20_000):
+        os.kill(os.getpid(), signal.SIGUSR1)
+    numbers = reader.read()
+    assert set(numbers) == {Sig.SIGUSR1}
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert reader.read() == [Sig.SIGTERM]
+
+
+def test_closing_puts_back_what_was_there():
+    """A program that embeds us lives on with its own handlers."""
+    seen = []
+    before = signal.signal(signal.SIGUSR1, lambda *_: seen.append(1))
+    try:
+        reader = SignalReader((Sig.SIGUSR1,))
+        reader.close()
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert seen == [1]
+        assert signal.set_wakeup_fd(-1) == -1
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_signals_that_were_blocked_by_our_parent_are_heard():
+    """A mask survives exec; a server that nobody can stop does not."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    try:
+        reader = SignalReader((Sig.SIGUSR1,))
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert reader.read() == [Sig.SIGUSR1]
+        reader.close()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
+
+
+def test_the_sets_come_from_the_table():
+    """And cover it: what a worker neither obeys nor ignores would end it."""
+    assert set(ARBITER_SIGNALS) == {n for n, row in TABLE.items() if row.arbiter}
+    assert {*WORKER_SIGNALS, *WORKER_IGNORED, Sig.SIGABRT, Sig.SIGCHLD} == set(TABLE)
+    assert Sig.SIGHUP in WORKER_IGNORED
+    assert {row.arbiter for row in TABLE.values()} >= set(Order) - {Order.ABORT}
+
+
+def test_names():
+    """Also of numbers that have none."""
+    assert signals.name_of(15) == "SIGTERM"
+    assert signals.name_of(60) == "signal 60"
