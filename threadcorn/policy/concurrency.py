@@ -93,6 +93,8 @@ class State:
     needed: int = 0  # most threads seen busy since `needed_since`
     needed_since: float = 0.0
     rate: float = 0.0  # of the last whole span in which nothing changed
+    probe_at: float = 0.0  # when inline mode is tried again although its last try failed
+    probe_wait: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +117,9 @@ def decide(state: State, reading: Reading, tuning: Tuning) -> Decision:
         return _judge(state, reading)
     saturated = reading.cpu >= SATURATED
     if reading.pressed >= PRESSED and saturated:
-        return Decision(
-            threads, "saturated", _seen(state, reading), probe=not reading.inline, wants_worker=True
-        )
+        return _saturated(state, reading)
+    if state.probe_wait:
+        state = replace(state, probe_at=0.0, probe_wait=0.0)
     if reading.pressed >= PRESSED and threads < tuning.most and now >= state.hold_until:
         return _grow(state, reading, tuning, "requests wait")
     state = _seen(state, reading)
@@ -139,6 +141,17 @@ def rescue(state: State, reading: Reading, tuning: Tuning) -> Decision | None:
     if reading.finished and reading.now < state.hold_until:
         return None
     return _grow(state, reading, tuning, "requests wait" if reading.finished else "all threads are blocked")
+
+
+def _saturated(state: State, reading: Reading) -> Decision:
+    """More threads would only wait for the interpreter. One that runs everything inline may be better, if the
+    load is another than the one that inline mode failed with."""
+    probe = not reading.inline and reading.now >= state.probe_at
+    state = _seen(state, reading)
+    if probe:
+        wait = min(max(1.0, state.probe_wait * 2), HOLD_OFF_MAX)
+        state = replace(state, probe_at=reading.now + wait, probe_wait=wait)
+    return Decision(reading.threads, "saturated", state, probe=probe, wants_worker=True)
 
 
 def _grow(state: State, reading: Reading, tuning: Tuning, reason: str) -> Decision:

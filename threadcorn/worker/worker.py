@@ -27,11 +27,15 @@ from threadcorn.messages import (
     Ready,
     RecycleMe,
     ReopenLogs,
+    Report,
+    Reported,
     Threads,
     WorkerBoot,
 )
 from threadcorn.policy.cells import WorkerState
+from threadcorn.policy.concurrency import Tuning
 from threadcorn.settings import Settings
+from threadcorn.system.cpus import usable_cpus
 from threadcorn.system.poller import HANG_UP, Waiter
 from threadcorn.system.signals import Sig, SignalReader
 from threadcorn.worker.acceptor import Acceptor
@@ -41,14 +45,14 @@ from threadcorn.worker.limits import WorkerLimits
 from threadcorn.worker.pool import Pool
 from threadcorn.worker.reactor import Reactor
 from threadcorn.worker.serve import Hooks, Service
+from threadcorn.worker.stuck import Stuck
 from threadcorn.worker.telemetry import Telemetry
+from threadcorn.worker.tuner import Tuner
 from threadcorn.wsgi.environ import template
 
 #: Seconds between two ticks of the caretaker while it watches a leader, and while there is nothing to watch.
 TICK = 0.01
 SLOW_TICK = 0.1
-#: Pool threads where the setting says auto.
-AUTO_THREADS = 8
 
 
 def run(boot: WorkerBoot) -> int:
@@ -78,6 +82,14 @@ class Worker:
             )
         self._last_seen: tuple[Any, int] = (None, 0)
         self._telemetry = Telemetry(boot.page)
+        self._stuck = Stuck(
+            slow=self._settings.slow_request,
+            limit=self._settings.request_timeout,
+            silence=self._settings.timeout,
+            log=self._log,
+            telemetry=self._telemetry,
+            recycle=self._recycle_me,
+        )
 
     # -- boot
 
@@ -113,7 +125,7 @@ class Worker:
 
     def _threads(self) -> int:
         threads = self._settings.threads
-        return AUTO_THREADS if threads == "auto" else int(threads)
+        return self._settings.threads_min if threads == "auto" else int(threads)
 
     def _build(self, app: Any) -> None:
         boot, settings = self._boot, self._settings
@@ -130,7 +142,9 @@ class Worker:
         self._reactor = Reactor(limits)
         self._intake = Intake(self._reactor, http_limits)
         hooks = Hooks(boot.worker, settings.pre_request, settings.post_request)
-        service = Service(app, self._reactor, access=boot.access, log=self._log, hooks=hooks)
+        service = Service(
+            app, self._reactor, access=boot.access, log=self._log, hooks=hooks, stuck=self._stuck
+        )
         self._attention_r, self._attention_w = os.pipe()
         os.set_blocking(self._attention_r, False)
         os.set_blocking(self._attention_w, False)
@@ -143,6 +157,12 @@ class Worker:
             self._thread_failed,
             self._telemetry,
         )
+        auto = settings.threads == "auto"
+        tuning = (
+            Tuning(settings.threads_min, max(settings.threads_min, settings.threads_max)) if auto else None
+        )
+        workers = usable_cpus() if settings.workers == "auto" else int(settings.workers)
+        self._tuner = Tuner(self._pool, self._log, tuning, cpus=max(1.0, usable_cpus() / workers))
         self._acceptor = Acceptor(self._reactor, boot.berths[boot.slot].listeners, self._log)
         for fd in (self._attention_r, self._channel.fileno(), self._signals.fileno()):
             self._waiter.watch(fd)
@@ -169,7 +189,7 @@ class Worker:
 
     def _tick(self) -> None:
         pool = self._pool
-        busy = pool.inline or pool.leader is None or self._drain_until is not None
+        busy = pool.inline or pool.leader is None or self._tuner.eager or self._drain_until is not None
         if pool.leader is pool.caretaker:
             self._lead()
         else:
@@ -181,11 +201,16 @@ class Worker:
         self._beat()
         self._obey()
         self._watch_leader()
+        self._tuner.tick(monotonic())
         if self._drain_until is not None:
             self._drain()
-        if 0 < self._max_requests <= self._telemetry.requests and not self._asked_to_recycle:
+        if 0 < self._max_requests <= self._telemetry.requests:
+            self._recycle_me("max_requests")
+
+    def _recycle_me(self, reason: str) -> None:
+        if not self._asked_to_recycle:
             self._asked_to_recycle = True
-            self._channel.send(RecycleMe("max_requests"))
+            self._channel.send(RecycleMe(reason))
 
     def _drop_attention(self) -> None:
         try:
@@ -194,8 +219,14 @@ class Worker:
             pass
 
     def _beat(self) -> None:
-        if self._telemetry.beat(monotonic_ns()):
-            self._telemetry.publish(self._pool, self._intake.refused)
+        now = monotonic_ns()
+        if self._telemetry.beat(now):
+            self._telemetry.publish(self._pool, self._intake.refused, self._stuck)
+        self._stuck.rearm(now)
+        self._stuck.look(self._pool, now)
+        report = self._stuck.answer(self._pool, now, self._tuner.decisions)
+        if report is not None:
+            self._channel.send(Reported(*report))
 
     def _watch_leader(self) -> None:
         pool = self._pool
@@ -271,7 +302,10 @@ class Worker:
             elif isinstance(message, ReopenLogs):
                 self._reopen_logs()
             elif isinstance(message, Threads):
+                self._tuner.fix()
                 self._pool.resize(message.n)
+            elif isinstance(message, Report):
+                self._stuck.ask(self._pool, message.token, monotonic_ns())
         if self._channel.ended and self._drain_until is None:
             self._log.warning("The arbiter is gone; finishing what runs, then leaving")
             self._begin_drain(self._settings.graceful_timeout, "arbiter gone")
@@ -306,13 +340,14 @@ class Worker:
                 conn.token.release()
                 if conn.again:
                     self._pool.push(conn.fd)
-        if not reactor.connections or monotonic() >= (self._drain_until or 0.0):
+        if len(reactor.connections) <= self._stuck.lost or monotonic() >= (self._drain_until or 0.0):
             self._exit = int(ExitCode.OK)
 
     def _leave(self, code: int) -> int:
         """Stop. A thread that is stuck in the application does not keep the process."""
         self._pool.stop()
-        self._telemetry.publish(self._pool, self._intake.refused)
+        faulthandler.cancel_dump_traceback_later()
+        self._telemetry.publish(self._pool, self._intake.refused, self._stuck)
         for handler in self._log.handlers:
             handler.flush()
         sys.stdout.flush()
