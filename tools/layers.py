@@ -86,7 +86,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "threading": ("worker/*", "system/transport.py", "demo.py"),
     "_thread": ("worker/*", "system/logfile.py"),  # the number of a thread, to count without a lock
     "mmap": ("system/scoreboard.py",),
-    "ctypes": ("system/listeners.py",),
+    "ctypes": ("system/listeners.py", "system/interrupt.py"),
     "os.fork": ("system/spawn.py", "system/daemon.py"),
     "os.forkpty": (),
     "os.wait": (),

@@ -19,6 +19,7 @@ from threadcorn.http1.response import error_response
 from threadcorn.worker.connection import IDLE, Connection, Phase
 from threadcorn.worker.reactor import Reactor
 from threadcorn.worker.streaming import BodySource
+from threadcorn.worker.stuck import TIMED_OUT, Guard, Interrupted, Stuck
 from threadcorn.wsgi.gateway import ClientGone, Response, ShortResponse
 
 #: The outcome of a request that was refused because of overload.
@@ -31,7 +32,14 @@ class Service:
     """Runs requests. One per worker, used by all its threads."""
 
     def __init__(
-        self, app: WSGIApp, reactor: Reactor, *, access: Any, log: logging.Logger, hooks: Hooks
+        self,
+        app: WSGIApp,
+        reactor: Reactor,
+        *,
+        access: Any,
+        log: logging.Logger,
+        hooks: Hooks,
+        stuck: Stuck | None = None,
     ) -> None:
         self._app = app
         self._reactor = reactor
@@ -39,7 +47,8 @@ class Service:
         self._log = log
         self._hooks = hooks
         self._keepalive = reactor.limits.keepalive
-        self._plain = not access.enabled and hooks.empty
+        self._stuck = stuck if stuck is not None and stuck.limited else None
+        self._plain = not access.enabled and hooks.empty and self._stuck is None
         #: Requests whose application raised. Counted by any thread; one that is lost when two do so at the
         #: same instant is worth less than a lock.
         self.errors = 0
@@ -48,7 +57,8 @@ class Service:
         """Run the application, send its answer, decide what becomes of the connection. Answers the status
         line that the client got, "" when it was gone."""
         if not self._plain:
-            return self._run_watched(conn, request)
+            watched = self._run_watched if self._stuck is None else self._run_limited
+            return watched(conn, request)
         status = ""
         reactor = self._reactor
         response = Response(conn, request.version11, request.method == "HEAD", request.keep)
@@ -99,13 +109,26 @@ class Service:
             self._reactor.finish(conn, keep)
         return SHED
 
-    def _run_watched(self, conn: Connection, request: Request) -> str:
+    def _run_limited(self, conn: Connection, request: Request) -> str:
+        """The same under --request-timeout."""
+        stuck: Any = self._stuck
+        guard = stuck.guard(conn, request.environ)
+        try:
+            return self._run_watched(conn, request, guard)
+        except Interrupted:
+            # It came between the application and `done`, in code of our own: nobody knows how far that was.
+            stuck.done(guard)
+            conn.broken = True
+            self._reactor.close(conn)
+            return TIMED_OUT
+
+    def _run_watched(self, conn: Connection, request: Request, guard: Guard | None = None) -> str:
         """The same with hooks and access log."""
         reactor = self._reactor
         hooks = self._hooks
         environ = request.environ
         began, wall = perf_counter(), time()
-        response = Response(conn, request.version11, request.method == "HEAD", request.keep)
+        response = Response(guard or conn, request.version11, request.method == "HEAD", request.keep)
         view = RequestView(request, conn) if not hooks.empty else None
         try:
             if hooks.pre_request is not None:
@@ -117,9 +140,16 @@ class Service:
             outcome = response.status
         except BaseException as error:  # noqa: BLE001 - whatever it is, it has one outcome
             outcome = self._failed(conn, request, response, error)
+        late = guard is not None and self._stuck is not None and self._stuck.done(guard)
+        if late:
+            outcome = TIMED_OUT
+            response.keep = False
+            conn.broken = True  # the answer has been given, or cannot be completed
         if self._access.enabled:
-            fields = response.fields if response.committed else []
+            fields = response.fields if response.committed and not late else []
             status = response.status if response.committed else "500 Internal Server Error"
+            if late:
+                status = TIMED_OUT
             try:
                 self._access.record(
                     environ, status, fields, response.sent, wall, perf_counter() - began, None
@@ -152,6 +182,8 @@ class Service:
         if isinstance(error, ClientGone):
             self._log.debug("Client %s went away: %s (%s)", conn.peer, line, error)
             return ""
+        if isinstance(error, Interrupted):
+            return TIMED_OUT  # the caretaker has told it, and answered
         self.errors += 1
         if isinstance(error, ShortResponse):
             self._log.error("Cut the response to %s: %s", line, error)

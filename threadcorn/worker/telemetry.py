@@ -19,6 +19,7 @@ from threadcorn.system.scoreboard import Page, Scoreboard, ThreadPage
 
 if TYPE_CHECKING:
     from threadcorn.worker.pool import Pool
+    from threadcorn.worker.stuck import Stuck
 
 __all__ = ["PERIOD", "Telemetry"]
 
@@ -71,7 +72,7 @@ class Telemetry:
         self._next = now + int(PERIOD * 1e9)
         return True
 
-    def publish(self, pool: Pool, refused: int) -> None:
+    def publish(self, pool: Pool, refused: int, stuck: Stuck) -> None:
         """Collect. About 40 microseconds with eight threads."""
         cells = self.cells
         reactor: Any = pool.reactor
@@ -97,3 +98,6 @@ class Telemetry:
         cells[c.THREADS] = len(pool.threads)
         cells[c.MODE] = c.Mode.INLINE if pool.inline else c.Mode.HAND_OFF
         cells[c.MODE_CHANGES] = pool.mode_changes
+        cells[c.SLOW] = stuck.slow
+        cells[c.TIMED_OUT] = stuck.timed_out
+        cells[c.INTERRUPTED] = stuck.interrupted
