@@ -46,3 +46,5 @@ FILE_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 
 USE_TZ = True
+# Django sets the zone of the whole process, and with it that of the log lines.
+TIME_ZONE = "UTC"
