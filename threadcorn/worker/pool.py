@@ -314,19 +314,23 @@ class Pool:
 
     def expire(self, now: int) -> None:
         """Refuse what has been in `waiting` for too long: the caretaker, while all threads are busy."""
+        stay: list[Work] = []  # probes, and those that came before the queue stood
         while self.waiting:
             with self.mutex:
                 if not self.waiting or now - self.waiting[0][2] <= self.admission.patience_ns:
-                    return
-                conn, request, since = self.waiting.popleft()
+                    break
+                work = self.waiting.popleft()
+            conn, request, since = work
             if self.turn_away(conn, request, since, now) is None:
-                # A probe, or one that came before the queue stood. It has waited longest, so it stays first.
-                with self.mutex:
-                    self.waiting.appendleft((conn, request, since))
-                return
+                stay.append(work)
+                continue
             conn.token.release()
             if conn.again or conn.rest:
                 self.push(conn.fd)
+        if stay:
+            # They have waited longest, so they stay first, in their order.
+            with self.mutex:
+                self.waiting.extendleft(reversed(stay))
 
     def special_or_gone(self, fd: int) -> None:
         handler = self.reactor.special.get(fd)

@@ -14,9 +14,10 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic, time
 
-from threadcorn.http1.response import STAMP
+from threadcorn.http1.response import STAMP, error_response
 from threadcorn.policy.deadlines import GRAIN, Deadlines
 from threadcorn.system.poller import EDGE, HANG_UP, IN, OUT, EdgePoller, wait_for
 from threadcorn.system.transport import Budget, Outbox, Truncated, linger
@@ -65,7 +66,10 @@ class Reactor:
         #: Every response is the last one of its connection.
         self.close_each = limits.keepalive <= 0
         self.accepted = 0
+        self.refused = 0  # connections that were one too many for their address
         self.timed_out = 0
+        #: Open connections by client address, where there is a limit for them.
+        self._peers: dict[str, int] | None = {} if limits.connections_per_client else None
         self._lock = threading.Lock()  # guards changes of `connections`; the leader reads without it
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) if hasattr(os, "eventfd") else -1
         self._bell_pipe = (-1, -1)
@@ -126,11 +130,30 @@ class Reactor:
     def add(self, conn: Connection, deadline: float) -> None:
         """Take a new connection in. Bytes that are there already raise an event."""
         conn.deadline = deadline
+        if self._peers is not None and not self._admit(conn):
+            return
         with self._lock:
             self.connections[conn.fd] = conn
         self.accepted += 1
         self.look_at(conn, min(deadline, self.now + self.look_every))
         self.poller.register(conn.fd, EDGE | IN | HANG_UP)
+
+    def _admit(self, conn: Connection) -> bool:
+        """Whether the client has a connection left. It is told so, as far as that costs nothing."""
+        peers = self._peers
+        if peers is None or not conn.peer:
+            return True
+        with self._lock:
+            known = peers.get(conn.peer, 0)
+            if known < self.limits.connections_per_client:
+                peers[conn.peer] = known + 1
+                return True
+        self.refused += 1
+        with suppress(OSError):
+            conn.send(error_response(503, "too many connections from this address"))
+        conn.phase = Phase.CLOSED
+        conn.sock.close()
+        return False
 
     def snapshot(self) -> list[Connection]:
         """The connections of this moment. Any thread."""
@@ -198,6 +221,12 @@ class Reactor:
         with self._lock:
             if self.connections.get(conn.fd) is conn:
                 del self.connections[conn.fd]
+                if self._peers is not None and conn.peer:
+                    left = self._peers.get(conn.peer, 1) - 1
+                    if left:
+                        self._peers[conn.peer] = left
+                    else:
+                        self._peers.pop(conn.peer, None)
         if conn.out is not None:
             conn.out.close()
         intake, conn.intake = conn.intake, None

@@ -1,0 +1,275 @@
+"""More work than threads: who waits, who is refused and how, and that it ends."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import Counter
+from pathlib import Path
+
+import psutil
+
+from tests.kit import Connection, ServerProcess, eventually
+
+APP = """
+import os
+import time
+
+served = []
+
+def app(environ, start):
+    path = environ["PATH_INFO"]
+    body = b"hello"
+    if path.startswith("/hold/"):
+        name = path[6:]
+        open(name + ".in", "w").close()
+        until = time.monotonic() + 30
+        while not os.path.exists(name + ".go") and time.monotonic() < until:
+            time.sleep(0.005)
+    elif path == "/nap":
+        time.sleep(0.05)
+    elif path == "/seen":
+        body = ",".join(served).encode()
+    else:
+        served.append(path[1:])
+    start("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+"""
+
+
+def held(server: ServerProcess, name: str) -> Connection:
+    """A request that stays in the application until the file NAME.go is there."""
+    client = server.connect()
+    client.request(f"/hold/{name}")
+
+    def inside() -> None:
+        """the request is in the application"""
+        assert (server.directory / f"{name}.in").exists()
+
+    eventually(inside, within=10)
+    return client
+
+
+def release(server: ServerProcess, *names: str) -> None:
+    for name in names:
+        (server.directory / f"{name}.go").touch()
+
+
+class TestWaiting:
+    def test_request_that_waited_for_the_timeout_gets_503_while_all_threads_are_busy(self) -> None:
+        with ServerProcess(None, "--threads", "1", "--queue-timeout", "0.5", source=APP) as server:
+            holder = held(server, "a")
+            with server.connect() as client:
+                reply = client.get("/late")
+                assert reply.status == 503
+                assert reply.get("Retry-After") == "1"
+                assert reply.keeps
+                release(server, "a")
+                assert holder.reply().body == b"hello"
+                assert client.get("/seen").body == b""
+                assert client.get("/now").status == 200
+
+    def test_refusal_of_head_has_no_body_and_of_http_1_0_closes(self) -> None:
+        with ServerProcess(None, "--threads", "1", "--queue-timeout", "0.3", source=APP) as server:
+            holder = held(server, "a")
+            head, old, post = server.connect(), server.connect(), server.connect()
+            head.request("/", method="HEAD")
+            old.request("/", version="HTTP/1.0")
+            post.request("/", method="POST", body=b"x" * 1000)
+            reply = head.reply(method="HEAD")
+            assert (reply.status, reply.keeps) == (503, True)
+            assert old.reply().status == 503
+            assert old.end() == "closed"
+            assert post.reply().status == 503
+            assert post.get("/", method="HEAD").status == 503
+            release(server, "a")
+            holder.reply()
+
+    def test_probes_are_never_refused(self) -> None:
+        options = ("--threads", "1", "--queue-timeout", "0.3", "--probe-path", "/alive")
+        with ServerProcess(None, *options, source=APP) as server:
+            holder = held(server, "a")
+            probe, other = server.connect(), server.connect()
+            probe.request("/alive")
+            other.request("/other")
+            assert other.reply().status == 503
+            release(server, "a")
+            assert probe.reply().status == 200
+            holder.reply()
+
+    def test_zero_waits_for_ever(self) -> None:
+        options = ("--threads", "1", "--queue-timeout", "0", "--queue-target", "0")
+        with ServerProcess(None, *options, source=APP) as server:
+            holder = held(server, "a")
+            with server.connect() as client:
+                client.request("/b")
+                client.sock.settimeout(1.5)
+                try:
+                    raise AssertionError(client.sock.recv(1))
+                except TimeoutError:
+                    pass
+                release(server, "a")
+                assert client.reply().status == 200
+                holder.reply()
+
+    def test_first_come_first_served_also_on_keep_alive_connections(self) -> None:
+        """A connection's second request stands behind those that waited before it."""
+        with ServerProcess(None, "--threads", "1", source=APP) as server:
+            holder = held(server, "a")
+            with server.connect() as quick:
+                quick.send(b"".join(b"GET /quick%d HTTP/1.1\r\nHost: test\r\n\r\n" % n for n in range(4)))
+                others = [server.connect() for _ in range(3)]
+                for number, other in enumerate(others):
+                    other.request(f"/other{number}")
+                # Whoever reads answers this, and it came last: the others wait in the queue now.
+                with server.connect() as bad:
+                    bad.send(b"BAD\r\n\r\n")
+                    bad.reply()
+                release(server, "a")
+                for other in others:
+                    assert other.reply().status == 200
+                for _ in range(4):
+                    assert quick.reply().status == 200
+                order = server.get("/seen").body.decode().split(",")
+                assert order.index("other2") < order.index("quick1")
+                holder.reply()
+
+
+class TestStandingQueue:
+    def test_those_who_are_served_are_served_soon_and_it_ends_with_the_load(self) -> None:
+        """Sixty clients on two threads that serve forty a second: most must be refused."""
+        options = ("--threads", "2", "--queue-target", "0.3")
+        with ServerProcess(None, *options, source=APP) as server:
+            statuses: Counter[int] = Counter()
+            lock = threading.Lock()
+            stop = threading.Event()
+
+            def client() -> None:
+                with server.connect() as connection:
+                    while not stop.is_set():
+                        status = connection.get("/nap").status
+                        with lock:
+                            statuses[status] += 1
+
+            threads = [threading.Thread(target=client) for _ in range(60)]
+            for thread in threads:
+                thread.start()
+
+            def refused() -> None:
+                """some were refused, and some served"""
+                assert statuses[503] > 50
+                assert statuses[200] > 20
+
+            eventually(refused, within=20)
+            stop.set()
+            for thread in threads:
+                thread.join(20)
+            assert set(statuses) == {200, 503}
+            for _ in range(5):
+                assert server.get("/nap").status == 200
+
+    def test_a_burst_is_served_however_long_it_takes(self) -> None:
+        with ServerProcess(None, "--threads", "1", "--queue-target", "0.2", source=APP) as server:
+            clients = [server.connect() for _ in range(30)]
+            for client in clients:
+                client.request("/nap")
+            assert [client.reply().status for client in clients] == [200] * 30
+
+
+class TestCrowd:
+    def test_worker_over_its_bound_stops_accepting_and_takes_up_again(self) -> None:
+        with ServerProcess(None, "--threads", "1", "--max-queued", "4", source=APP) as server:
+            holder = held(server, "a")
+            clients = [server.connect() for _ in range(40)]
+            for client in clients:
+                client.request("/x")
+            worker = psutil.Process(server.workers()[0])
+
+            def crowded() -> int:
+                """connections wait in the kernel"""
+                count = sum(c.status == "ESTABLISHED" for c in worker.net_connections(kind="tcp"))
+                assert 4 <= count < 41
+                return count
+
+            eventually(crowded)
+            release(server, "a")
+            assert [client.reply().status for client in clients] == [200] * 40
+            holder.reply()
+
+
+class TestClients:
+    def test_one_address_gets_no_more_connections_than_allowed(self) -> None:
+        with ServerProcess(None, "--connections-per-client", "3", source=APP) as server:
+            clients = [server.connect() for _ in range(3)]
+            for client in clients:
+                assert client.get("/").status == 200
+            with server.connect() as fourth:
+                assert fourth.reply().status == 503
+                assert fourth.end() in ("closed", "reset")
+            clients[0].close()
+
+            def room() -> None:
+                """there is room again"""
+                assert server.get("/").status == 200
+
+            eventually(room)
+
+
+class TestDescriptors:
+    def test_exhaustion_does_not_spin_is_logged_once_and_ends(self, tmp_path: Path) -> None:
+        config = """
+import os
+import resource
+
+def post_worker_init(worker):
+    most = len(os.listdir("/proc/self/fd")) + 30
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+"""
+        with ServerProcess(
+            None, "--threads", "2", source=APP, config=config, check_descriptors=False
+        ) as server:
+            worker = psutil.Process(server.workers()[0])
+            clients = [server.connect() for _ in range(100)]
+
+            def complained() -> None:
+                """the worker says that it cannot accept"""
+                assert "Cannot accept" in server.log
+
+            eventually(complained)
+            begun = worker.cpu_times()
+            served = sum(1 for client in clients[:20] if client.get("/").status == 200)
+            assert served == 20
+            # Two seconds by the server's own clock: its silent connections are the clock here.
+            with_deadline(clients[-1])
+            used = worker.cpu_times()
+            spent = used.user + used.system - begun.user - begun.system
+            assert spent < 1.0, f"{spent} s of processor time while nothing could be accepted"
+            assert server.log.count("Cannot accept") == 1
+            for client in clients:
+                client.close()
+
+            def back() -> None:
+                """new clients are served"""
+                assert server.get("/").status == 200
+
+            eventually(back, within=10)
+
+
+def with_deadline(client: Connection) -> None:
+    """Let two seconds pass on a connection that nobody answers."""
+    client.sock.settimeout(2.0)
+    try:
+        client.sock.recv(1)
+    except TimeoutError:
+        pass
+
+
+def test_all_threads_blocked_and_auto_grows(tmp_path: Path) -> None:
+    with ServerProcess(None, "--threads-max", "12", source=APP) as server:
+        holders = [held(server, str(n)) for n in range(10)]
+        with server.connect() as client:
+            assert client.get("/now").status == 200
+        release(server, *map(str, range(10)))
+        for holder in holders:
+            assert holder.reply().status == 200
+        assert os.path.exists(server.directory)
