@@ -56,7 +56,7 @@ def test_the_next_request_is_taken_whatever_this_one_was(case: Case) -> None:
     good = b"GET /n HTTP/1.1\r\nHost: t\r\n\r\n"
     first = play([case.wire], case.limits)
     fresh = play([good], case.limits)
-    for _ in range(10):  # often enough to be remembered
+    for _ in range(20):  # often enough to be remembered
         assert play([case.wire], case.limits, parser) == first
         assert play([good], case.limits, parser) == fresh
 

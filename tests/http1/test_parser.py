@@ -115,7 +115,7 @@ def test_the_bounds_of_a_request_are_told() -> None:
 
 def test_a_head_with_a_blank_line_inside_is_refused() -> None:
     """Whoever calls cuts at the first blank line; should it not, nothing behind that is served."""
-    for _ in range(20):
+    for _ in range(3):
         assert status(head() + head()) == 400
         assert status(b"\r\n" + head()) == 400
         assert status(head()[:-2]) == 400
@@ -147,7 +147,7 @@ def test_every_byte_at_every_place_gets_one_answer_on_every_way(place: str) -> N
             "before colon": head(b"X" + byte + b": 1"),
             "value": head(b"X: a" + byte + b"b"),
         }[place]
-        answers = [_answer(warm, wire) for _ in range(10)]
+        answers = [_answer(warm, wire) for _ in range(40)]
         answers.append(_answer(make(), wire))
         try:
             request = make()._exact(wire)
@@ -172,7 +172,7 @@ def test_every_byte_at_every_place_gets_one_answer_on_every_way(place: str) -> N
 
 def test_a_remembered_block_does_not_make_another_request_line_right() -> None:
     ours = make()
-    for _ in range(20):
+    for _ in range(40):
         ours.parse(head())
     for line, expected in [
         (b"GET /a\x7fb HTTP/1.1", 400),
@@ -193,7 +193,7 @@ def test_a_remembered_block_does_not_make_another_request_line_right() -> None:
 def test_parsers_with_other_limits_remember_for_themselves() -> None:
     wide, narrow = make(), make(Limits(fields=1, head=60))
     wire = head(b"X: 1")
-    for _ in range(20):
+    for _ in range(40):
         wide.parse(wire)
     with pytest.raises(ProtocolViolation) as caught:
         narrow.parse(wire)

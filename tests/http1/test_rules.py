@@ -227,7 +227,7 @@ def test_names() -> None:
 
 
 def test_no_name_that_needs_a_decision_is_ever_remembered() -> None:
-    assert not any("_" in name or name.lower() == "proxy" for name in rules.KEYS)
+    assert not any(b"_" in name or name.lower() == b"proxy" for name in rules.KEYS)
     assert "HTTP_PROXY" not in rules.KEYS.values()
 
 

@@ -46,17 +46,23 @@ class Memory:
         None when it is of another kind, which need not be wrong. Called for a line that is not in `starts`.
         """
         text = line.decode("latin-1")
-        if not (text.isascii() and text.isprintable()):  # together: 0x20 to 0x7e
-            return None
         try:
             method, target, version = text.split(" ")
             version11 = _VERSIONS[version]
             method = METHODS[method]
         except (ValueError, KeyError):
             return None
-        if target[:1] != "/" or "#" in target or method == "CONNECT":
+        if (
+            target[:1] != "/"
+            or "#" in target
+            or not (target.isascii() and target.isprintable())  # together: 0x20 to 0x7e
+            or method == "CONNECT"
+        ):
             return None
-        path, _, query = target.partition("?")
+        if "?" in target:
+            path, _, query = target.partition("?")
+        else:
+            path, query = target, ""
         start = (method, target, path_info(path) if "%" in path else path, query, version11)
         # What has a query is hardly ever the same twice, and may hold what had better be forgotten.
         if len(line) <= LONGEST_START and not query:

@@ -9,9 +9,8 @@ There are three ways through `HeadParser.parse()`, and one result:
 
 * Clients repeat themselves. A field block that is remembered (memory.py) was right before, byte for byte,
   and needs no parser.
-* Other blocks are shown to httptools, which is strict where it should be: when it says yes, the lines can
-  be cut at their first colon. This path and the one above are unrolled on purpose: each line of them is
-  paid by every request.
+* Other blocks are shown to httptools, which is strict where it should be, and gives field by field to
+  `on_header()`. That, and the path above, are unrolled on purpose: each line is paid by every request.
 * The exact path takes everything unusual, and everything that was refused: it judges the lines with
   lines.py, so that the status does not depend on who noticed first. What it lets pass has been accepted by
   two parsers that know nothing of each other.
@@ -24,7 +23,7 @@ httptools is asked about the head only. It cannot say where a body ends; and aft
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserUpgrade, HttpRequestParser
@@ -63,15 +62,28 @@ _ROOM = 16
 
 #: One block in so many that were not known is remembered: cheaper than to find out which come again, and a
 #: client that does repeat itself is known soon enough.
-_SAMPLE = 8
+_SAMPLE = 32
 
 #: Fields that may come once. Joining two of them would hide one from somebody.
 _SINGLE = frozenset(("HTTP_HOST", "CONTENT_LENGTH", "CONTENT_TYPE"))
 
 #: What decides how a message is read. An underscore never does.
 _FRAMING = frozenset(
-    ("CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_CONNECTION", "HTTP_EXPECT", "HTTP_HOST", "HTTP_TRANSFER_ENCODING")
+    (
+        "CONTENT_LENGTH",
+        "CONTENT_TYPE",
+        "HTTP_CONNECTION",
+        "HTTP_EXPECT",
+        "HTTP_HOST",
+        "HTTP_TRANSFER_ENCODING",
+    )
 )
+
+#: For `_more`: a field that must not be served. More fields than any limit allows.
+REFUSED = 1 << 32
+
+#: Where no field is put.
+_NOTHING: dict[str, Any] = {}
 
 #: The process has one set of limits, its tests have many.
 _memories: dict[Limits, Memory] = {}
@@ -105,8 +117,8 @@ class HeadParser:
     """Parses whole heads, one after the other. One for each thread: it is not thread-safe."""
 
     __slots__ = (
-        "_base", "_block_of", "_feed", "_limits", "_lines", "_memory", "_misses", "_short", "_start_of",
-        "_template",
+        "_base", "_block_of", "_environ", "_feed", "_limits", "_memory", "_misses", "_more", "_short",
+        "_start_of", "_template",
     )  # fmt: skip
 
     def __init__(self, limits: Limits, template: Mapping[str, Any]) -> None:
@@ -116,15 +128,54 @@ class HeadParser:
         self._block_of = memory.blocks.get
         self._misses = 0
         self._template = _with_room({**_PER_REQUEST, **template})
-        # A block has two lines more than fields: the empty ones after the last two CRLFs.
-        self._base = len(self._template) - 2
-        self._lines = limits.fields + 2
+        self._base = len(self._template)
         # A head that is no longer than any of the limits breaks none of them.
         self._short = min(limits.line, limits.field_size, limits.head)
+        # Where `on_header()` puts fields, and how many came that have no key of their own there.
+        self._environ: dict[str, Any] = {}
+        self._more = 0
         self._renew()
 
     def _renew(self) -> None:
-        self._feed = HttpRequestParser(None).feed_data
+        self._feed = HttpRequestParser(self).feed_data
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One field, from httptools or from the exact path."""
+        environ = self._environ
+        try:
+            key = KEYS[name]
+            # httptools leaves white space at the end of a value.
+            if value[-1] > 32 and key not in environ:
+                environ[key] = value.decode("latin-1")
+                return
+        except LookupError:
+            pass
+        self._odd_header(name, value.strip(b" \t").decode("latin-1"))
+
+    def _odd_header(self, raw_name: bytes, value: str) -> None:
+        """A field that is new, empty, not trimmed, came before, or is to be dropped or refused."""
+        environ = self._environ
+        key = KEYS.get(raw_name)
+        if key is None:
+            name = raw_name.decode("ascii")
+            if name.lower() == "proxy":
+                pass  # HTTP_PROXY means something else to the libraries of the application (httpoxy)
+            elif "_" not in name:
+                key = rules.learn_key(raw_name)
+            elif self._limits.header_map == "refuse":
+                self._more = REFUSED
+            elif self._limits.header_map == "dangerous" and rules.key_of(name) not in _FRAMING:
+                key = rules.key_of(name)
+            # Otherwise dropped: WSGI could not tell it from the name with a dash.
+        if key is None:
+            self._more += 1
+        elif key not in environ:
+            environ[key] = value
+        elif key in _SINGLE:
+            self._more = REFUSED
+        else:
+            self._more += 1
+            environ[key] += ("; " if key == "HTTP_COOKIE" else ", ") + value
 
     def parse(self, head: bytes) -> Request:
         """Parse exactly the bytes up to and with the blank line. Raises ProtocolViolation."""
@@ -136,28 +187,17 @@ class HeadParser:
         if fields is not None:
             environ.update(fields)
         else:
+            self._environ = environ
+            self._more = 0
             try:
                 self._feed(head)
             except (HttpParserError, HttpParserUpgrade):
                 return self._exact(head)
-            lines = block.decode("latin-1").split("\r\n")
-            try:
-                for field in lines[:-2]:
-                    name, _, value = field.partition(":")
-                    # httptools leaves white space at the end of a value.
-                    environ[KEYS[name]] = value.strip(" \t")
-                # A field that came twice has made one key of two lines.
-                usual = len(environ) - self._base == len(lines)
-            except KeyError:
-                usual = False
-            if not usual:
-                environ = self._template.copy()
-                if not self._put(environ, map(_cut, lines[:-2])):
-                    return self._exact(head)
+            self._environ = _NOTHING  # what the application leaves in an environ must not live on here
             host = environ.get("HTTP_HOST")
             if host not in HOSTS and not rules.is_host(host):
                 return self._exact(head)
-            if len(lines) > self._lines:
+            if len(environ) - self._base + self._more > self._limits.fields:
                 return self._exact(head)
         start = self._start_of(line) or self._memory.start(line)
         if start is None:
@@ -218,6 +258,7 @@ class HeadParser:
     def _exact(self, head: bytes) -> Request:
         """Everything unusual, and everything refused. In whatever state httptools is, it starts anew."""
         self._renew()
+        self._environ = _NOTHING
         (method, version11, raw, target), fields = judge(head, self._limits)
         environ = self._template.copy()
         request = Request()
@@ -229,9 +270,12 @@ class HeadParser:
         environ["QUERY_STRING"] = target.query
         environ["SERVER_PROTOCOL"] = "HTTP/1.1" if version11 else "HTTP/1.0"
         request.version11 = version11
-        if not self._put(
-            environ, ((name.decode("ascii"), value.decode("latin-1")) for name, value in fields)
-        ):
+        self._environ = environ
+        self._more = 0
+        for name, value in fields:
+            self.on_header(name, value)
+        self._environ = _NOTHING
+        if self._more >= REFUSED:
             raise ProtocolViolation(
                 400, "a field that may come once came twice, or a name with an underscore"
             )
@@ -251,43 +295,13 @@ class HeadParser:
     def _confirm(self, head: bytes) -> None:
         """Nothing is served that httptools refuses."""
         try:
-            self._feed(head)
+            HttpRequestParser(None).feed_data(head)
         except HttpParserUpgrade:
             pass  # asked for and never spoken: it is answered as if not asked (RFC 9110 section 7.8)
         except HttpParserInvalidMethodError:
             raise ProtocolViolation(501, "the method is not known here") from None
         except HttpParserError as error:
             raise ProtocolViolation(400, f"the head was refused: {error}") from None
-        finally:
-            self._renew()
-
-    def _put(self, environ: dict[str, Any], fields: Iterable[tuple[str, str]]) -> bool:
-        """The fields into the environ: dropped, joined, or simply put. False: one is to be refused."""
-        for name, value in fields:
-            key = KEYS.get(name)
-            if key is None:
-                if name.lower() == "proxy":
-                    continue  # HTTP_PROXY means something else to the libraries of the application (httpoxy)
-                if "_" not in name:
-                    key = rules.learn_key(name)
-                elif self._limits.header_map == "refuse":
-                    return False
-                elif self._limits.header_map == "dangerous" and rules.key_of(name) not in _FRAMING:
-                    key = rules.key_of(name)
-                else:
-                    continue  # WSGI could not tell it from the name with a dash
-            if key in environ:
-                if key in _SINGLE:
-                    return False
-                value = environ[key] + ("; " if key == "HTTP_COOKIE" else ", ") + value
-            environ[key] = value
-        return True
-
-
-def _cut(field: str) -> tuple[str, str]:
-    """A field line that httptools has accepted."""
-    name, _, value = field.partition(":")
-    return name, value.strip(" \t")
 
 
 def _with_room(template: dict[str, Any]) -> dict[str, Any]:

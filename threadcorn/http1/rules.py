@@ -80,17 +80,19 @@ def key_of(name: str) -> str:
 
 
 _SEEDED = {
-    spelt: key_of(spelt) for seed in _SEEDS for spelt in (seed, seed.lower(), seed.title(), seed.upper())
+    spelt.encode(): key_of(spelt)
+    for seed in _SEEDS
+    for spelt in (seed, seed.lower(), seed.title(), seed.upper())
 }
 
 #: Field name as it stands on the wire to environ key. Holds plain names only: those that need a decision
 #: (an underscore, `Proxy`) are never in it, so that the fast path falls out to where decisions are made.
-KEYS: dict[str, str] = dict(_SEEDED)
+KEYS: dict[bytes, str] = dict(_SEEDED)
 
 
-def learn_key(name: str) -> str:
+def learn_key(name: bytes) -> str:
     """The environ key of a plain field name, kept in `KEYS`."""
-    key = key_of(name)
+    key = key_of(name.decode("ascii"))
     if len(name) <= CACHED_LENGTH:
         if len(KEYS) >= CACHED_NAMES:
             # Start again rather than stop learning: a client that invents names would otherwise push
