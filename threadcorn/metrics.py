@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from threadcorn.policy.cells import BUCKETS, FIELDS, HISTOGRAMS, Histogram, bounds
+from threadcorn.policy.cells import BUCKETS, FIELDS, HISTOGRAMS, STATUSES, Histogram, bounds
 
 __all__ = ["ARBITER", "COUNTERS", "GAUGES", "OPENMETRICS", "TEXT", "Family", "Ledger", "Metric", "Sample",
            "histogram_family", "render"]  # fmt: skip
@@ -60,7 +60,7 @@ _CELL_NAMES: Mapping[str, tuple[str, float, str]] = {
     "rings": ("bells_rung", 1.0, ""),
 }
 # Told in another way: one family with the label `code`.
-_STATUS = tuple(f"status_{n}xx" for n in range(1, 6))
+_STATUS = tuple(f"status_{code}" for code in STATUSES)
 
 
 def _rows(kind: str, prefix: str) -> tuple[Metric, ...]:

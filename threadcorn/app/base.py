@@ -187,6 +187,7 @@ class BaseApplication:
         # Here, not above: --help and a mistake in the configuration should not wait for the whole server.
         from threadcorn import logs
         from threadcorn.arbiter.arbiter import Arbiter
+        from threadcorn.arbiter.systemd import Systemd
         from threadcorn.worker import worker
 
         self.logger = log = logs.setup(settings)
@@ -197,7 +198,11 @@ class BaseApplication:
             settings=settings,
             log=log,
             run_worker=worker.run,
-            notify_socket=self._environ.get("NOTIFY_SOCKET"),
+            systemd=Systemd(
+                self._environ.get("NOTIFY_SOCKET"),
+                self._environ.get("WATCHDOG_USEC"),
+                self._environ.get("WATCHDOG_PID"),
+            ),
         )
         code: int = arbiter.run()
         return code

@@ -24,22 +24,23 @@ from functools import partial
 from typing import Any, ClassVar, Protocol
 
 from threadcorn import __version__, logs
-from threadcorn.arbiter import child, hooks, notes
+from threadcorn.arbiter import child, hooks, notes, reloading
 from threadcorn.arbiter.generations import Generations, rules_of, title
 from threadcorn.arbiter.operations import Operations
 from threadcorn.arbiter.premises import Premises, slots_of
 from threadcorn.arbiter.pulse import Pulse
 from threadcorn.arbiter.staff import Staff
+from threadcorn.arbiter.systemd import Systemd
 from threadcorn.arbiter.view import View
 from threadcorn.arbiter.worker_handle import WorkerHandle
 from threadcorn.clock import Clock, MonotonicClock
-from threadcorn.errors import ConfigError, ExitCode, InternalError, ThreadcornError
+from threadcorn.errors import ConfigError, ExitCode, InternalError
 from threadcorn.messages import ReopenLogs, WorkerBoot
 from threadcorn.policy import events as e
 from threadcorn.policy.events import Force, Milestone
 from threadcorn.policy.restart import Restart
 from threadcorn.policy.supervisor import Supervisor
-from threadcorn.settings import Settings, plan_reload
+from threadcorn.settings import Settings
 from threadcorn.system import announce, spawn
 from threadcorn.system.channel import Channel
 from threadcorn.system.oom import OomWatch
@@ -57,13 +58,6 @@ _ASKED_BY: dict[Order, e.Event] = {
     Order.STOP_QUICK: e.StopAsked(quick=True),
     Order.MORE_WORKERS: e.ScaleAsked(1),
     Order.FEWER_WORKERS: e.ScaleAsked(-1),
-}
-_STATES_OF_SYSTEMD = {
-    Milestone.READY: ("READY=1", "STATUS=serving"),
-    Milestone.RELOADING: ("STATUS=a new generation boots",),
-    Milestone.RELOADED: ("STATUS=serving",),
-    Milestone.RELOAD_FAILED: ("STATUS=serving; the last reload failed",),
-    Milestone.STOPPING: ("STOPPING=1",),
 }
 
 
@@ -88,7 +82,7 @@ class Arbiter:
         log: logging.Logger,
         run_worker: Callable[[WorkerBoot], int],
         clock: Clock | None = None,
-        notify_socket: str | None = None,
+        systemd: Systemd | None = None,
     ) -> None:
         self.app = app
         self.settings = settings
@@ -97,7 +91,6 @@ class Arbiter:
         self.address: list[str] = []
         self._run_worker = run_worker
         self._clock: Clock = clock or MonotonicClock()
-        self._notify_socket = notify_socket
         self._generations = Generations()
         self._supervisor = Supervisor(
             slots=slots_of(settings),
@@ -119,7 +112,14 @@ class Arbiter:
         view = View(
             self._supervisor, self._staff, lambda: self._premises, lambda: self.settings, self._clock.now
         )
-        self._operations = Operations(view=view, settings=lambda: self.settings, tell=self._tell, log=log)
+        self._operations = Operations(
+            view=view,
+            settings=lambda: self.settings,
+            tell=self._tell,
+            reload=self._reload,
+            log=log,
+            systemd=systemd or Systemd(None),
+        )
 
     # -- what hooks see ----------------------------------------------------------------------------------
 
@@ -246,6 +246,8 @@ class Arbiter:
     def _receive(self, handle: WorkerHandle) -> None:
         try:
             for message in self._staff.receive(handle):
+                if self._operations.heard(handle, message):
+                    continue
                 self._tell(e.Heard(handle.age, message))
         except InternalError as error:
             self.log.critical("Worker (pid: %s) sent what is not a message: %s", handle.pid, error)
@@ -260,11 +262,8 @@ class Arbiter:
             self._receive(handle)
             killed = death.signal == Sig.SIGKILL
             cause = death.words(out_of_memory=killed and self._oom.rose())
-            if death.signal is not None:
-                for words in self._there.last_words(handle.page, self._clock.now()):
-                    self.log.warning("Worker (pid: %d) was running: %s", death.pid, words)
             self._hook("child_exit", handle)
-            self._operations.buried(handle, cause)
+            self._operations.buried(handle, cause, crashed=death.signal is not None)
             self._tell(e.Exited(handle.age, cause))
             self._staff.bury(handle)
             self._there.board.release(handle.page.index)
@@ -310,29 +309,12 @@ class Arbiter:
         for handle in self._staff:
             handle.channel.send(ReopenLogs())
 
-    def _reload(self) -> None:
-        """Build the new settings whole. A mistake is logged, and nothing else has happened."""
-        try:
-            settings = self.app.reload()
-            plan = plan_reload(self.settings, settings)
-            # The ready descriptor is for the first generation, and what --daemon puts there is not repeated.
-            restart = [name for name in plan.restart if name != "ready_fd"]
-            if restart:
-                names = ", ".join(restart)
-                self.log.error("Reload refused, nothing has changed: %s can only change by a restart", names)
-                return
-            generation = self._generations.make(settings, self.app.load_for(settings))
-        except ThreadcornError as error:
-            self.log.error("Reload refused, nothing has changed: %s", error)
-            return
-        if settings.preload_app:
-            self.log.warning(
-                "preload_app: the workers are replaced, but their code is the arbiter's: restart it"
-            )
-        hooks.call(self.log, "on_reload", settings.on_reload, self)
-        workers = int(settings.workers)
-        changed = workers if workers != self.settings.workers else None
-        self._tell(e.ReloadAsked(generation.number, rules_of(settings), changed))
+    def _reload(self) -> str:
+        """Empty, or why nothing has happened."""
+        event, trouble = reloading.prepare(self, self._generations)
+        if event is not None:
+            self._tell(event)
+        return trouble
 
     # -- commands ----------------------------------------------------------------------------------------
 
@@ -420,12 +402,13 @@ class Arbiter:
             self._ready_fd = None
         if milestone in (Milestone.RELOADED, Milestone.RELOAD_FAILED):
             self._generations.keep(self._supervisor.generations())
-        announce.notify_systemd(self._notify_socket, *_STATES_OF_SYSTEMD[milestone])
+        self._operations.systemd.reached(milestone)
 
     def _note(self, command: e.Note) -> None:
         handle = self._staff.get(command.age)
         level, sentence = notes.render(command, "?" if handle is None else handle.pid)
         self.log.log(level, "%s", sentence)
+        self._operations.control.noted(command)
 
     def _exit(self, command: e.Exit) -> None:
         self._code = command.code
@@ -454,7 +437,7 @@ class Arbiter:
         e.Exit: _exit,
     }
 
-    _ORDERS: ClassVar[dict[Order, Callable[[Arbiter], None]]] = {
+    _ORDERS: ClassVar[dict[Order, Callable[[Arbiter], object]]] = {
         Order.RELOAD: _reload,
         Order.REOPEN_LOGS: _reopen_logs,
         Order.UPGRADE: _upgrade,

@@ -10,14 +10,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from threadcorn.arbiter import postmortem
+from threadcorn.arbiter.control import Control
 from threadcorn.arbiter.desk import Desk
 from threadcorn.arbiter.exporter import Exporter
 from threadcorn.arbiter.monitor import Monitor
+from threadcorn.arbiter.statsd import Statsd
+from threadcorn.arbiter.systemd import Systemd
 from threadcorn.arbiter.view import View
 from threadcorn.arbiter.worker_handle import WorkerHandle
+from threadcorn.errors import BootError
+from threadcorn.messages import Message, Ready
 from threadcorn.policy import events as e
+from threadcorn.policy.incarnation import State
 from threadcorn.settings import Settings
-from threadcorn.system.doorway import open_admin
+from threadcorn.system.doorway import open_admin, open_private
 
 __all__ = ["Operations"]
 
@@ -31,13 +38,18 @@ class Operations:
         view: View,
         settings: Callable[[], Settings],
         tell: Callable[[e.Event], None],
+        reload: Callable[[], str],
         log: logging.Logger,
+        systemd: Systemd,
     ) -> None:
         self.view = view
         self._settings = settings
         self._log = log
         self.desk = Desk(log, view.now)
         self.monitor = Monitor(view, settings, tell, log)
+        self.systemd = systemd
+        self.control = Control(view, tell, reload, log)
+        self._statsd: Statsd | None = None
         self._complained = False
 
     # -- life
@@ -49,13 +61,28 @@ class Operations:
             door = open_admin(settings.admin_bind)
             self.desk.open(door, Exporter(self.view))
             self._log.info("Admin address: %s", door.name)
+        if settings.control_socket is not None:
+            door = open_private(settings.control_socket)
+            self.desk.open(door, self.control)
+            self._log.info("Control socket: %s", door.name)
+        if settings.statsd_host is not None:
+            try:
+                self._statsd = Statsd(settings.statsd_host, settings.statsd_prefix, settings.dogstatsd_tags)
+            except (OSError, ValueError) as error:
+                raise BootError(
+                    f"statsd_host {settings.statsd_host}: {error}", "use HOST:PORT or unix:PATH"
+                ) from error
 
     def close(self) -> None:
         self.desk.close()
+        if self._statsd is not None:
+            self._statsd.close()
 
     def leave_to_parent(self) -> None:
         """In a child."""
         self.desk.leave_to_parent()
+        if self._statsd is not None:
+            self._statsd.close()
 
     # -- in the loop
 
@@ -65,16 +92,21 @@ class Operations:
     def next(self) -> float:
         """When something is due at the latest."""
         due = [self.monitor.next]
-        deadline = self.desk.next()
-        if deadline is not None:
-            due.append(deadline)
+        due += [at for at in (self.desk.next(), self.systemd.next()) if at is not None]
+        if self._statsd is not None:
+            due.append(self._statsd.next)
         return min(due)
 
     def turn(self) -> None:
         """Once a turn of the arbiter's loop."""
         try:
             self.desk.turn()
-            self.monitor.tick(self.view.now())
+            now = self.view.now()
+            self.monitor.tick(now)
+            if not self.systemd.silent:
+                self.systemd.turn(now, self._words())
+            if self._statsd is not None and now >= self._statsd.next:
+                self._push(self._statsd, now)
             self._complained = False
         except Exception:  # noqa: BLE001 - watching a server must not be what ends it
             if not self._complained:
@@ -85,7 +117,33 @@ class Operations:
         """A new generation's settings are in force."""
         self.monitor.reset()
 
-    def buried(self, handle: WorkerHandle, cause: str) -> None:
+    def heard(self, handle: WorkerHandle, message: Message) -> bool:
+        """A worker has said something. True if it was for us alone."""
+        if isinstance(message, Ready):
+            self.systemd.worker_ready()
+            self.control.ready(handle)
+        return self.control.heard(handle, message)
+
+    def buried(self, handle: WorkerHandle, cause: str, *, crashed: bool) -> None:
         """A worker is gone; its page has not been given away yet."""
+        if crashed:
+            records = self.view.records(handle)
+            self._log.error("%s", postmortem.tell(handle.pid, handle.slot, cause, records, self.view.now()))
         self.view.bury(handle, cause)
         self.monitor.forget(handle)
+        self.control.forget(handle)
+
+    # -- small things
+
+    def _words(self) -> str:
+        supervisor = self.view.supervisor
+        ready = sum(incarnation.state is State.READY for incarnation in supervisor.crew)
+        return f"{supervisor.phase.value}, {ready} of {supervisor.wanted} workers ready"
+
+    def _push(self, statsd: Statsd, now: float) -> None:
+        counters: dict[str, float] = {}
+        for values in self.view.totals().values():
+            for name, value in values.items():
+                counters[name] = counters.get(name, 0) + value
+        app = next(h for h in self.view.histograms() if h.name == "app")
+        statsd.push(now, counters, sum(1 for _ in self.view.incarnations()), app)

@@ -85,14 +85,6 @@ class Premises:
         """A page for a process that is about to be forked. Raises LookupError when there is none."""
         return self.board.claim(slot, generation)
 
-    def last_words(self, page: Page, now: float) -> list[str]:
-        """What the threads of a dead worker were doing."""
-        return [
-            f"{record.line or '?'} from {record.peer or '?'} for {max(0.0, now - record.start):.1f} s"
-            for record in self.board.requests(page.index)
-            if record.running
-        ]
-
     # -- steering ----------------------------------------------------------------------------------------
 
     def steer(self, owners: Sequence[WorkerHandle | None], now: float, *, wanted: int) -> None:

@@ -14,7 +14,7 @@ from threadcorn.arbiter.premises import Premises
 from threadcorn.arbiter.staff import Staff
 from threadcorn.arbiter.worker_handle import WorkerHandle
 from threadcorn.metrics import ARBITER, COUNTERS, GAUGES, Family, Ledger, Sample, histogram_family
-from threadcorn.policy.cells import FIELDS, HISTOGRAMS, RequestRecord
+from threadcorn.policy.cells import FIELDS, HISTOGRAMS, STATUSES, RequestRecord
 from threadcorn.policy.health import Readiness, Verdict, readiness
 from threadcorn.policy.incarnation import Incarnation, State
 from threadcorn.policy.supervisor import Phase, Supervisor
@@ -78,6 +78,11 @@ class View:
             handle = self.staff.get(incarnation.age)
             if handle is not None:
                 yield incarnation, handle
+
+    def records(self, handle: WorkerHandle) -> tuple[RequestRecord, ...]:
+        """What its threads run and ran last, the newest first."""
+        there = self._premises()
+        return there.board.requests(handle.page.index) if there is not None else ()
 
     def values(self, handle: WorkerHandle) -> dict[str, int]:
         there = self._premises()
@@ -163,12 +168,12 @@ class View:
     def latencies(self) -> Facts:
         """Quantiles in seconds since the start."""
         found: Facts = {}
-        for histogram in self._histograms():
+        for histogram in self.histograms():
             found[histogram.name] = {name: histogram.quantile(q) for name, q in _QUANTILES}
             found[histogram.name]["count"] = histogram.total
         return found
 
-    def _histograms(self) -> tuple[Any, ...]:
+    def histograms(self) -> tuple[Any, ...]:
         there = self._premises()
         living = []
         if there is not None:
@@ -267,7 +272,7 @@ class View:
                                [Sample(q["depth"], (("address", q["address"]), *_slot(q["slot"])))
                                 for q in self.depths()]))  # fmt: skip
         helps = dict(HISTOGRAMS)
-        for histogram in self._histograms():
+        for histogram in self.histograms():
             name = f"threadcorn_{histogram.name}_seconds"
             families.append(histogram_family(name, helps[histogram.name], histogram))
         families += _machine_families(machine())
@@ -288,11 +293,12 @@ class View:
 
     def _responses(self, totals: Mapping[int, Mapping[str, float]]) -> Family:
         samples = [
-            Sample(values.get(f"status_{n}xx", 0), (("code", f"{n}xx"), *_slot(slot)))
+            Sample(values[f"status_{code}"], (("code", code), *_slot(slot)))
             for slot, values in sorted(totals.items())
-            for n in range(1, 6)
+            for code in STATUSES
+            if values.get(f"status_{code}")
         ]
-        return Family("threadcorn_responses", "counter", "responses of applications by class", samples)
+        return Family("threadcorn_responses", "counter", "responses of applications by status", samples)
 
     def _gauges(self) -> list[Family]:
         rows = [(handle, self.values(handle), self.worker(i, handle)) for i, handle in self.incarnations()]

@@ -91,21 +91,27 @@ BYTES_OUT = _cell("bytes_out", "counter", "bytes", "bytes sent")
 ACCEPT_ERRORS = _cell("accept_errors", "counter", "", "accept() failed, for example for want of descriptors")
 RINGS = _cell("rings", "counter", "", "times this worker rang a sibling's bell")
 MODE_CHANGES = _cell("mode_changes", "counter", "", "changes between hand-off and inline")
-STATUS_1XX = _cell("status_1xx", "counter", "responses", "final responses below 200")
-STATUS_2XX = _cell("status_2xx", "counter", "responses", "responses 200 to 299")
-STATUS_3XX = _cell("status_3xx", "counter", "responses", "responses 300 to 399")
-STATUS_4XX = _cell("status_4xx", "counter", "responses", "responses 400 to 499")
-STATUS_5XX = _cell("status_5xx", "counter", "responses", "responses 500 to 599")
 APP_CPU_US = _cell("app_cpu_us", "counter", "us", "CPU time in the application, where it is measured")
 
 SLOW = _cell("slow", "counter", "requests", "requests that ran longer than slow_request")
 INTERRUPTED = _cell("interrupted", "counter", "requests", "of the timed out, how many threads came back")
 
+#: Status codes that are counted each by itself; the others are counted by class.
+STATUSES: tuple[str, ...] = (
+    *("200", "201", "202", "204", "206", "301", "302", "303", "304", "307", "308"),
+    *("400", "401", "403", "404", "405", "409", "410", "413", "422", "429"),
+    *("500", "501", "502", "503", "504"),
+    *("1xx", "2xx", "3xx", "4xx", "5xx"),
+)
+STATUS = len(FIELDS)  # the first of their cells, in this order
+for _code in STATUSES:
+    _cell(f"status_{_code}", "counter", "responses", f"responses with status {_code}")
 #: Status codes are below this.
 CODES = 600
 
+
 # Room to grow without moving anything behind it.
-CELLS = 64
+CELLS = 128
 
 # -- histograms --------------------------------------------------------------------------------------------
 

@@ -31,6 +31,7 @@ from threadcorn.policy.cells import (
     HISTOGRAMS,
     SLOT,
     STATE,
+    STATUSES,
     TABLE,
     TABLED,
     Histogram,
@@ -60,10 +61,18 @@ _RECORDS_AT = 8 * BUCKETS * len(HISTOGRAMS)
 _MARKS_AT = 8 * CELLS
 MOST_THREADS = 256
 
-# Status lines of applications, to their codes and classes. Bounded: an application may make up a reason each
-# time.
+# Status lines of applications, to their codes and where they are counted. Bounded: an application may make up
+# a reason each time.
 _CODES: dict[str, tuple[int, int]] = {"": (0, 0)}
 _MOST_CODES = 256
+
+
+def _place(code: int) -> int:
+    """0 for no answer, else one more than the index in STATUSES."""
+    if not 100 <= code < CODES:
+        return 0
+    text = str(code)
+    return 1 + STATUSES.index(text if text in STATUSES else f"{text[0]}xx")
 
 
 def _learn(status: str) -> tuple[int, int]:
@@ -71,7 +80,7 @@ def _learn(status: str) -> tuple[int, int]:
     code = int(digits) if len(digits) == 3 and digits.isascii() and digits.isdigit() else 0
     if code >= CODES:
         code = 0
-    known = (code, code // 100)
+    known = (code, _place(code))
     if len(_CODES) < _MOST_CODES:
         _CODES[status] = known
     return known
@@ -88,7 +97,7 @@ class ThreadPage:
     which costs a third, and `publish` (any one thread) copies them.
     """
 
-    __slots__ = ("_block", "_published", "begin", "classes", "count", "counts", "end")
+    __slots__ = ("_block", "_published", "begin", "count", "counts", "end", "statuses")
 
     # Closures, not methods: begin and end run once a request, and looking up `self._memory` and its like
     # costs as much as the store itself.
@@ -100,7 +109,7 @@ class ThreadPage:
         self._block = memory[base : base + _RECORDS_AT].cast("Q")
         self._published = 0
         self.counts = counts = [0] * (BUCKETS * len(HISTOGRAMS))
-        self.classes = classes = [0] * (CODES // 100)  # responses by class: 2 for 200 to 299; 0 for none
+        self.statuses = statuses = [0] * (1 + len(STATUSES))  # 0: no answer; then as STATUSES has them
         words = memory[base + _RECORDS_AT : base + _RECORDS_AT + RECORDS * _RECORD.size].cast("q")
         first = base + _RECORDS_AT
         places = [first + n * _RECORD.size for n in range(RECORDS)]
@@ -119,11 +128,11 @@ class ThreadPage:
         def end(status: str) -> None:
             us = (now_ns() - start) // 1000
             try:
-                code, kind = _CODES[status]
+                code, place = _CODES[status]
             except KeyError:
-                code, kind = _learn(status)
+                code, place = _learn(status)
             words[outcome[at]] = us << 10 | code
-            classes[kind] += 1
+            statuses[place] += 1
             counts[APP + (TABLE[us] if us < TABLED else bucket(us))] += 1
 
         def count(which: int, us: int) -> None:
@@ -136,7 +145,7 @@ class ThreadPage:
     @property
     def finished(self) -> int:
         """Requests that have ended in this block."""
-        return sum(self.classes)
+        return sum(self.statuses)
 
     def publish(self) -> None:
         """Show the counts to other processes. Costs nothing where nothing was counted."""

@@ -46,7 +46,7 @@ GRACE = 5.0
 #: Seconds between two looks at what runs, and at least between two readings of a thread's CPU time.
 LOOK = 0.05
 #: Share of that time above which a thread burns CPU.
-BURNS = 0.5
+BURNS = 0.2
 #: Seconds between two re-armings of the dump that needs no GIL.
 REARM = 1.0
 #: Frames of a stack in the log and in a report.

@@ -1,0 +1,368 @@
+"""threadcornctl: the other end of the control socket.
+
+    threadcornctl [-s SOCKET] [--json] COMMAND
+
+Exit codes: 0 done; 1 the server says no (not ready, reload failed, refused); 2 the command line is wrong;
+3 nobody answers at the socket.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+__all__ = ["main"]
+
+OK, NO, USAGE, NOBODY = 0, 1, 2, 3
+#: Seconds to wait for an answer, and for the workers' reports.
+PATIENCE = 10.0
+REPORTS = 3.0
+PAUSE = 0.05
+
+Facts = dict[str, Any]
+
+
+class Trouble(Exception):
+    """What to say, and the exit code."""
+
+    def __init__(self, text: str, code: int) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class Server:
+    """A connection to the control socket."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.settimeout(PATIENCE)
+        self._rest = b""
+        try:
+            self._socket.connect(path)
+        except OSError as error:
+            self._socket.close()
+            raise Trouble(f"nobody answers at {path}: {error.strerror}", NOBODY) from error
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def ask(self, command: str, **args: Any) -> Any:
+        """The data of the answer. Raises Trouble."""
+        try:
+            self._socket.sendall(json.dumps({"command": command, "args": args}).encode() + b"\n")
+            while b"\n" not in self._rest:
+                data = self._socket.recv(65536)
+                if not data:
+                    raise Trouble(f"the server at {self._path} has closed the connection", NOBODY)
+                self._rest += data
+        except OSError as error:
+            raise Trouble(f"the server at {self._path} does not answer: {error}", NOBODY) from error
+        line, _, self._rest = self._rest.partition(b"\n")
+        answer = json.loads(line)
+        if not answer["ok"]:
+            raise Trouble(answer["error"], NO)
+        return answer["data"]
+
+    def reports(self) -> list[Facts]:
+        """What the threads of all workers do. A worker that is wedged does not answer, and is left out."""
+        asked = self.ask("ask")
+        until = time.monotonic() + REPORTS
+        while True:
+            found: list[Facts] = self.ask("report", token=asked["token"])
+            if len(found) >= len(asked["asked"]) or time.monotonic() >= until:
+                return found
+            time.sleep(PAUSE)
+
+
+# -- text ----------------------------------------------------------------------------------------------
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[i]) for row in (heads, *rows)) for i in range(len(heads))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+             for row in (heads, *rows)]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return "-"
+    if value < 1:
+        return f"{value * 1000:.0f}ms"
+    if value < 120:
+        return f"{value:.1f}s"
+    minutes, seconds = divmod(int(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{seconds:02}s"
+
+
+def _size(value: int | None) -> str:
+    return "-" if value is None else f"{value / (1 << 20):.0f}M"
+
+
+# -- commands: each answers (exit code, data, text) ---------------------------------------------------------
+
+Outcome = tuple[int, Any, str]
+
+
+def _status(server: Server, args: argparse.Namespace) -> Outcome:
+    facts = server.ask("server")
+    ready = "ready" if facts["ready"] else "NOT READY: " + "; ".join(facts["reasons"])
+    workers = f"{facts['workers_ready']} of {facts['workers_wanted']} workers ready"
+    where = ", ".join(facts["addresses"])
+    lines = [
+        f"threadcorn {facts['version']}: {facts['phase']}, {workers}, {ready}",
+        f"up {_seconds(facts['uptime'])}, generation {facts['generation']}, at {where}",
+        f"{facts['requests']} requests, {facts['errors']} errors",
+    ]
+    lines += [
+        f"{name}: " + ", ".join(f"{what} {n}" for what, n in sorted(facts[name].items()))
+        for name in ("exits", "recycles")
+        if facts[name]
+    ]
+    lines += [f"NOTE: {note}" for note in facts["notes"]]
+    return (OK if facts["ready"] else NO), facts, "\n".join(lines)
+
+
+_WORKER_COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
+    ("SLOT", "slot", str),
+    ("PID", "pid", str),
+    ("GEN", "generation", str),
+    ("STATE", "state", str),
+    ("UP", "uptime", _seconds),
+    ("MODE", "mode", str),
+    ("THR", "threads", str),
+    ("RUN", "running", str),
+    ("WAIT", "waiting", str),
+    ("OPEN", "open", str),
+    ("REQS", "requests", str),
+    ("ERR", "errors", str),
+    ("OLDEST", "oldest", _seconds),
+    ("CPU", "cpu_share", lambda v: "-" if v is None else f"{v * 100:.0f}%"),
+    ("RSS", "rss", _size),
+    ("PSS", "pss", _size),
+    ("FDS", "fds", lambda v: "-" if v is None else str(v)),
+    ("HEALTH", "verdict", lambda v: str(v or "-")),
+)
+
+
+def _workers(server: Server, args: argparse.Namespace) -> Outcome:
+    rows = server.ask("workers")
+    return OK, rows, _worker_table(rows)
+
+
+def _worker_table(rows: Sequence[Facts]) -> str:
+    cells = [[show(row.get(key)) for _, key, show in _WORKER_COLUMNS] for row in rows]
+    return _table([name for name, _, _ in _WORKER_COLUMNS], cells)
+
+
+def _requests(server: Server, args: argparse.Namespace) -> Outcome:
+    rows = server.ask("requests")
+    known = {
+        (report["pid"], thread["number"]): thread
+        for report in server.reports()
+        for thread in report.get("threads", ())
+    }
+    for row in rows:
+        thread = known.get((row["pid"], row["thread"]), {})
+        row["verdict"] = thread.get("verdict", "does not answer" if not thread else "ended")
+        row["top"] = thread.get("top", "")
+    return OK, rows, _request_table(rows)
+
+
+def _request_table(rows: Sequence[Facts]) -> str:
+    if not rows:
+        return "nothing runs"
+    cells = [
+        [_seconds(row["age"]), str(row["slot"]), str(row["pid"]), str(row["thread"]), row.get("verdict", ""),
+         f"{row['method']} {row['path']}", row["peer"], row.get("top", "")]
+        for row in rows
+    ]  # fmt: skip
+    return _table(["AGE", "SLOT", "PID", "THREAD", "IS", "REQUEST", "PEER", "AT"], cells)
+
+
+def _stacks(server: Server, args: argparse.Namespace) -> Outcome:
+    reports = server.reports()
+    lines = []
+    for report in reports:
+        lines.append(f"worker {report['pid']} (slot {report['slot']})")
+        for thread in report.get("threads", ()):
+            what = thread.get("verdict", "leads" if thread["leads"] else "parked")
+            lines.append(f"  thread {thread['number']}: {what}")
+            lines += [f"    {line}" for entry in thread["stack"] for line in entry.rstrip().splitlines()]
+    return OK, reports, "\n".join(lines) or "no worker has answered"
+
+
+def _why(server: Server, args: argparse.Namespace) -> Outcome:
+    reports = [{"pid": r["pid"], "slot": r["slot"], "why": r.get("why", [])} for r in server.reports()]
+    lines = []
+    for report in reports:
+        lines.append(f"worker {report['pid']} (slot {report['slot']})")
+        for at, text in report["why"]:
+            lines.append(f"  {time.strftime('%H:%M:%S', time.localtime(at))} {text}")
+        if not report["why"]:
+            lines.append("  no decision so far")
+    return OK, reports, "\n".join(lines)
+
+
+def _scale(server: Server, args: argparse.Namespace) -> Outcome:
+    facts = server.ask("scale", workers=args.workers)
+    return OK, facts, f"{facts['workers_wanted']} workers (were {facts['before']})"
+
+
+def _threads(server: Server, args: argparse.Namespace) -> Outcome:
+    facts = server.ask("threads", threads=args.threads)
+    return OK, facts, f"{facts['threads']} threads in each of {len(facts['told'])} workers"
+
+
+def _reload(server: Server, args: argparse.Namespace) -> Outcome:
+    server.ask("reload")
+    if not args.wait:
+        return OK, {"accepted": True}, "reload begun"
+    until = time.monotonic() + args.timeout
+    while time.monotonic() < until:
+        last = server.ask("server")["last_reload"]
+        if last:
+            if last["ok"]:
+                return OK, last, f"generation {last['generation']} serves"
+            return NO, last, f"reload failed: {last['cause']}\n{last['text']}".rstrip()
+        time.sleep(PAUSE)
+    return NO, {"ok": False, "cause": "not over in time"}, f"not over within {args.timeout:g} s"
+
+
+def _recycle(server: Server, args: argparse.Namespace) -> Outcome:
+    facts = server.ask("recycle", slot=args.slot)
+    return OK, facts, f"worker {facts['pid']} will be replaced"
+
+
+def _drain(server: Server, args: argparse.Namespace) -> Outcome:
+    return OK, server.ask("drain"), "workers drain; the sockets stay open (scale N brings workers back)"
+
+
+def _stop(server: Server, args: argparse.Namespace) -> Outcome:
+    return OK, server.ask("stop", quick=args.quick), "stopping"
+
+
+def _config(server: Server, args: argparse.Namespace) -> Outcome:
+    facts = server.ask("config")
+    return OK, facts, "\n".join(f"{name} = {value!r}" for name, value in facts.items())
+
+
+def _top(server: Server, args: argparse.Namespace) -> Outcome:
+    if args.once or args.json:
+        facts = server.ask("status")
+        return OK, facts, _screen(facts, None, 0.0)
+    try:
+        from rich.console import Console
+        from rich.live import Live
+        from rich.text import Text
+    except ImportError:
+        raise Trouble("top needs rich (pip install 'threadcorn[top]'); top --once does not", USAGE) from None
+    before: Facts | None = None
+    with Live(console=Console(), screen=True, auto_refresh=False) as live:
+        while True:
+            facts = server.ask("status")
+            live.update(Text(_screen(facts, before, args.interval)), refresh=True)
+            before = facts
+            time.sleep(args.interval)
+
+
+def _screen(facts: Facts, before: Facts | None, seconds: float) -> str:
+    whole = facts["server"]
+    rate = ""
+    if before is not None and seconds > 0:
+        rate = f", {(whole['requests'] - before['server']['requests']) / seconds:.0f} requests/s"
+    app = facts["latencies"]["app"]
+    wait = facts["latencies"]["ready_wait"]
+    head = f"threadcorn {whole['version']}  {whole['phase']}  up {_seconds(whole['uptime'])}"
+    workers = f"{whole['workers_ready']}/{whole['workers_wanted']} workers"
+    times = (
+        f"{name} p50 {_seconds(one['p50'])} p99 {_seconds(one['p99'])}"
+        for name, one in (("app", app), ("wait", wait))
+    )
+    lines = [
+        f"{head}  {workers}  {whole['requests']} requests{rate}",
+        "   ".join(times),
+        "" if whole["ready"] else "NOT READY: " + "; ".join(whole["reasons"]),
+        _worker_table(facts["workers"]),
+        "",
+        _request_table(facts["requests"][:20]),
+    ]
+    return "\n".join(lines)
+
+
+# -- the command line ----------------------------------------------------------------------------------
+
+COMMANDS: Mapping[str, tuple[Callable[[Server, argparse.Namespace], Outcome], str]] = {
+    "status": (_status, "is it well? (exit code 1 if not ready)"),
+    "workers": (_workers, "every worker: threads, load, memory, verdict"),
+    "requests": (_requests, "what runs now, for how long, where, and whether it burns CPU or waits"),
+    "stacks": (_stacks, "the stack of every thread"),
+    "why": (_why, "why there are so many threads: the decisions with their numbers"),
+    "scale": (_scale, "set the number of workers"),
+    "threads": (_threads, "set the number of threads of every worker"),
+    "reload": (_reload, "reload configuration and application, as HUP does"),
+    "recycle": (_recycle, "replace the worker in a slot; its successor serves first"),
+    "drain": (_drain, "drain all workers, but stay"),
+    "stop": (_stop, "stop the server"),
+    "config": (_config, "the settings in force"),
+    "top": (_top, "a live screen"),
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="threadcornctl", description="Look into a running threadcorn, and steer it."
+    )
+    parser.add_argument("-s", "--socket", metavar="PATH", help="the control socket (--control-socket of the "
+                        "server); default: $THREADCORN_CONTROL_SOCKET")  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="answer as JSON")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    made = {
+        name: commands.add_parser(name, help=text, description=text) for name, (_, text) in COMMANDS.items()
+    }
+    for one in made.values():
+        # Behind the command as well: that is where people add it.
+        one.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="answer as JSON")
+    made["scale"].add_argument("workers", type=int)
+    made["threads"].add_argument("threads", type=int)
+    made["recycle"].add_argument("slot", type=int)
+    made["reload"].add_argument("--wait", action="store_true", help="until it serves, or has failed (code 1)")
+    made["reload"].add_argument("--timeout", type=float, default=300.0, help="seconds to wait at most")
+    made["stop"].add_argument("--quick", action="store_true", help="do not let running requests finish")
+    made["top"].add_argument("--once", action="store_true", help="print it once, as plain text")
+    made["top"].add_argument("--interval", type=float, default=1.0, help="seconds between two looks")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The console command. The exit code."""
+    args = _parser().parse_args(argv)
+    path = args.socket or os.environ.get("THREADCORN_CONTROL_SOCKET", "")
+    if not path:
+        print("threadcornctl: name the control socket: -s PATH or THREADCORN_CONTROL_SOCKET", file=sys.stderr)
+        return USAGE
+    try:
+        with Server(path) as server:
+            code, data, text = COMMANDS[args.command][0](server, args)
+    except Trouble as trouble:
+        print(f"threadcornctl: {trouble}", file=sys.stderr)
+        return trouble.code
+    except KeyboardInterrupt:
+        return OK
+    print(json.dumps(data) if args.json else text)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
