@@ -1,4 +1,4 @@
-"""A config file with all server hooks that are called: `threadcorn -c examples/hooks.conf.py threadcorn.demo:app`.
+"""A config file with all server hooks: `threadcorn -c examples/hooks.conf.py threadcorn.demo:app`.
 
 A config file is Python: a setting is a variable of its name, a hook is a function of its name.
 """
