@@ -43,10 +43,13 @@ class Stamp(NamedTuple):
 
 
 class Timings(NamedTuple):
-    """Where the time of a request went, in seconds; `%({waited}t)s` and `%({ran}t)s`."""
+    """Where the time of a request went, in seconds: `%({waited}t)s` and so on."""
 
     waited: float  # from the last byte of the request to the application's first line
     ran: float  # inside the application
+    accept: float = 0.0  # from the connection's first bytes to accept(); the first request's only
+    cpu: float = 0.0  # processor time inside the application
+    write: float = 0.0  # from the application's end to the last byte that the kernel or a buffer took
 
 
 #: environ, status, response headers, body bytes sent, stamp, now, duration, timings -> the line

@@ -249,6 +249,18 @@ def regular_file(filelike: Any) -> tuple[int, int, int] | None:
     return descriptor, offset, max(0, status.st_size - offset)
 
 
+def waited(sock: socket.socket) -> float:
+    """Seconds since something came in on a connection that was just accepted: the time it waited for that.
+
+    Milliseconds are as fine as the kernel tells (tcp_info.tcpi_last_data_recv). 0.0 where it does not.
+    """
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 56)
+    except (OSError, AttributeError):  # another kernel
+        return 0.0
+    return int.from_bytes(info[52:56], sys.byteorder) / 1000
+
+
 def linger(sock: socket.socket) -> None:
     """Say that nothing more will come, so that the peer can read our answer before we close."""
     try:

@@ -51,10 +51,12 @@ class Connection:
         "closing",
         "deadline",
         "fd",
+        "first_wait",
         "group",
         "half_closed",
         "intake",
         "is_gone",
+        "left",
         "look",
         "mark",
         "out",
@@ -69,6 +71,7 @@ class Connection:
         "sock",
         "token",
         "who",
+        "wrote_at",
     )
 
     def __init__(self, sock: socket.socket, peer: str, port: str, group: int, reactor: Reactor) -> None:
@@ -86,14 +89,16 @@ class Connection:
         self.phase = Phase.IDLE
         self.deadline = FOREVER
         self.look = FOREVER  # when the reactor will look at the deadline; its business alone
-        self.accept_wait = 0.0  # seconds the first bytes waited for accept()
-        self.since = 0.0  # when the present request was ready to be read
+        self.accept_wait = 0.0  # seconds it waited for accept(), until the first request has been judged
+        self.first_wait = 0.0  # the same, until the first request has been logged
+        self.since = 0  # (monotonic ns) when the present request was ready to be read
         self.is_gone = self.gone  # bound once: every environ gets it
         self.intake: Any = None  # what takes the next bytes when they are not the start of a head
         self.rest = b""  # bytes that came behind the last request
         self.out: Outbox | None = None
         self.mark = (0.0, 0)  # when the minimum rate was last judged, and bytes sent by then
         self.half_closed = False  # the peer's end was seen in an event, not yet by recv
+        self.left = False  # the peer's end came while a request was waiting or running
         self.broken = False
         self.closing = False  # close once the outbox is empty
 
@@ -171,6 +176,7 @@ class Connection:
         if out is None:
             reactor = self.reactor
             out = self.out = Outbox(reactor.limits.response_memory, reactor.limits.spool_dir, reactor.budget)
+            self.wrote_at = reactor.clock()
         return out
 
     def _began_to_wait(self, out: Outbox) -> None:
@@ -215,8 +221,15 @@ class Connection:
 
     def gone(self) -> bool:
         """Whether the client has closed the connection, or its half of it: `threadcorn.client_gone`."""
-        if self.broken or self.half_closed or self.phase is CLOSED:
+        return self.half_closed or self.has_left()
+
+    def has_left(self) -> bool:
+        """Whether the client has gone since its request came. One whose end came with the request itself may
+        have closed only its half, and still wait for the answer."""
+        if self.broken or self.left or self.phase is CLOSED:
             return True
+        if self.half_closed:
+            return False
         try:
             return not self.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except (BlockingIOError, InterruptedError):

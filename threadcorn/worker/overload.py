@@ -65,7 +65,7 @@ class Admission:
     def judge(self, conn: Connection, request: Request, since: int, now: int) -> str | None:
         """Why not to run a request that has waited since `since` (ns); None: run it."""
         waited = now - since
-        if conn.gone():
+        if conn.has_left():
             reason = GONE
         elif waited <= self.patience_ns or request.environ["PATH_INFO"] in self._probes:
             return None

@@ -126,6 +126,13 @@ class Pool:
         """Requests served since the worker started."""
         return sum(desk.finished for desk in list(self.telemetry.desks))
 
+    def pressure(self) -> tuple[int, int, bool]:
+        """Threads that run something, requests that wait for one, and whether no thread is left to lead."""
+        busy = len(self.threads) - len(self.parked)
+        if self.leader is self.caretaker:
+            return busy, len(self.waiting) + len(self.reactor.ready), True
+        return max(0, busy - 1), len(self.waiting) + len(self.reactor.ready), False
+
     def stop(self) -> None:
         """Let every thread end after what it runs now."""
         with self.mutex:
@@ -228,6 +235,8 @@ class Pool:
         admission = self.admission
         ready = reactor.ready
         later = reactor.later
+        if reactor.crew:
+            timeout = reactor.on_poll(timeout)
         seat.polling = True
         # After `polling` is set, not before: `push` looks at it after it has appended.
         if ready or later:
@@ -296,6 +305,9 @@ class Pool:
         The outcome of a request that is not run, None for one that is."""
         reactor = self.reactor
         since = reactor.batch
+        if conn.accept_wait:
+            since = conn.since = since - int(conn.accept_wait * 1e9)
+            conn.accept_wait = 0.0
         if now >= reactor.next_poll:
             self.poll(seat, 0)
         return self.turn_away(conn, request, since, now)

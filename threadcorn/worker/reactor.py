@@ -18,8 +18,9 @@ from contextlib import suppress
 from time import monotonic, time
 
 from threadcorn.http1.response import STAMP, error_response
+from threadcorn.policy.cells import WRITE
 from threadcorn.policy.deadlines import GRAIN, Deadlines
-from threadcorn.system.poller import EDGE, HANG_UP, IN, OUT, EdgePoller, wait_for
+from threadcorn.system.poller import EDGE, EXCLUSIVE, HANG_UP, IN, OUT, EdgePoller, wait_for
 from threadcorn.system.transport import Budget, Outbox, Truncated, linger
 from threadcorn.worker.connection import FOREVER, Connection, Phase
 from threadcorn.worker.limits import WorkerLimits
@@ -81,7 +82,14 @@ class Reactor:
         self.on_late_head: Expired = self.close
         self.on_room: Callable[[], None] = nothing
         self.on_crowd: Callable[[], None] = nothing
+        #: Puts a time (microseconds) into a histogram. Used by who leads: a count may be lost when the lead
+        #: changes at the same instant.
+        self.count: Callable[[int, int], None] = nowhere
         self.on_tick: Callable[[], None] = nothing
+        self.crew = False  # there are siblings: before each poll somebody wants to be asked
+        self.on_poll: Callable[[float], float] = same
+        #: A connection of a draining worker is between two requests; its owner says so.
+        self.on_idle: Callable[[Connection], None] = not_wanted
 
     @property
     def draining(self) -> bool:
@@ -118,10 +126,11 @@ class Reactor:
 
     # -- descriptors
 
-    def watch(self, fd: int, handler: Callable[[], None]) -> None:
-        """Call `handler` on the leader whenever `fd` is readable (level-triggered)."""
+    def watch(self, fd: int, handler: Callable[[], None], shared: bool = False) -> None:
+        """Call `handler` on the leader whenever `fd` is readable (level-triggered). What several workers
+        watch, `shared`, does not wake all of them."""
         self.special[fd] = handler
-        self.poller.register(fd, IN)
+        self.poller.register(fd, IN | EXCLUSIVE if shared else IN)
 
     def unwatch(self, fd: int) -> None:
         if self.special.pop(fd, None) is not None:
@@ -134,7 +143,6 @@ class Reactor:
             return
         with self._lock:
             self.connections[conn.fd] = conn
-        self.accepted += 1
         self.look_at(conn, min(deadline, self.now + self.look_every))
         self.poller.register(conn.fd, EDGE | IN | HANG_UP)
 
@@ -179,6 +187,7 @@ class Reactor:
                 return
             out.close()
             conn.out = None
+            self.count(WRITE, int((self.clock() - conn.wrote_at) * 1e6))
         if not keep:
             self.shut(conn)
             return
@@ -186,6 +195,8 @@ class Reactor:
         conn.deadline = self.now + self.limits.keepalive
         if conn.rest or conn.half_closed:
             conn.again = True
+        if self._draining:
+            self.on_idle(conn)
 
     def shut(self, conn: Connection) -> None:
         """Stop sending, let the peer read what we sent, then close."""
@@ -327,7 +338,19 @@ class Reactor:
             self.flush(conn, out)
 
 
+def nowhere(which: int, us: int) -> None:
+    """The histogram that nobody reads."""
+
+
 def nothing() -> None:
+    """The hook that nobody has set."""
+
+
+def same(timeout: float) -> float:
+    return timeout
+
+
+def not_wanted(conn: Connection) -> None:
     """The hook that nobody has set."""
 
 

@@ -11,7 +11,7 @@ import logging
 import socket
 import struct
 from collections.abc import Callable, Iterable
-from time import perf_counter, time
+from time import monotonic_ns, thread_time_ns, time
 from typing import Any
 
 from threadcorn.http1.parser import Request
@@ -20,6 +20,7 @@ from threadcorn.worker.connection import IDLE, Connection, Phase
 from threadcorn.worker.reactor import Reactor
 from threadcorn.worker.streaming import BodySource
 from threadcorn.worker.stuck import TIMED_OUT, Guard, Interrupted, Stuck
+from threadcorn.worker.timing import TimedResponse, Watch
 from threadcorn.wsgi.gateway import ClientGone, Response, ShortResponse
 
 #: The outcome of a request that was refused because of overload.
@@ -48,7 +49,8 @@ class Service:
         self._hooks = hooks
         self._keepalive = reactor.limits.keepalive
         self._stuck = stuck if stuck is not None and stuck.limited else None
-        self._plain = not access.enabled and hooks.empty and self._stuck is None
+        self._server_timing = reactor.limits.server_timing
+        self._plain = not access.enabled and hooks.empty and self._stuck is None and not self._server_timing
         #: Requests whose application raised. Counted by any thread; one that is lost when two do so at the
         #: same instant is worth less than a lock.
         self.errors = 0
@@ -127,8 +129,12 @@ class Service:
         reactor = self._reactor
         hooks = self._hooks
         environ = request.environ
-        began, wall = perf_counter(), time()
-        response = Response(guard or conn, request.version11, request.method == "HEAD", request.keep)
+        wall = time()
+        watch = Watch(conn, monotonic_ns(), thread_time_ns())
+        kind = TimedResponse if self._server_timing else Response
+        response = kind(guard or conn, request.version11, request.method == "HEAD", request.keep)
+        if isinstance(response, TimedResponse):
+            response.timed(watch, monotonic_ns)
         view = RequestView(request, conn) if not hooks.empty else None
         try:
             if hooks.pre_request is not None:
@@ -136,10 +142,15 @@ class Service:
             result = self._app(environ, response.start_response)
             if reactor.close_each:
                 response.close_after()
+            if result.__class__ is list:  # nothing of the application runs any more
+                watch.ended(monotonic_ns(), thread_time_ns())
             self._deliver(response, result)
             outcome = response.status
         except BaseException as error:  # noqa: BLE001 - whatever it is, it has one outcome
             outcome = self._failed(conn, request, response, error)
+        ended = monotonic_ns()
+        if not watch.app_ended:
+            watch.ended(ended, thread_time_ns())
         late = guard is not None and self._stuck is not None and self._stuck.done(guard)
         if late:
             outcome = TIMED_OUT
@@ -152,7 +163,13 @@ class Service:
                 status = TIMED_OUT
             try:
                 self._access.record(
-                    environ, status, fields, response.sent, wall, perf_counter() - began, None
+                    environ,
+                    status,
+                    fields,
+                    response.sent,
+                    wall,
+                    (ended - watch.began) / 1e9,
+                    watch.timings(ended),
                 )
             except Exception:  # noqa: BLE001 - a hook or a log must not cost the request
                 self._log.exception("Cannot write an access log line")

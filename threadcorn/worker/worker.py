@@ -141,6 +141,7 @@ class Worker:
         templates = [template(settings, group) for group in boot.groups]
         self._reactor = Reactor(limits)
         self._intake = Intake(self._reactor, http_limits)
+        self._reactor.count = self._telemetry.seat().count
         hooks = Hooks(boot.worker, settings.pre_request, settings.post_request)
         service = Service(
             app, self._reactor, access=boot.access, log=self._log, hooks=hooks, stuck=self._stuck
@@ -262,7 +263,7 @@ class Worker:
             conn.again = True
             if not conn.token.acquire(False):
                 if mask & HANG_UP:
-                    conn.half_closed = True
+                    conn.half_closed = conn.left = True
                 if conn.out is not None:
                     reactor.flush(conn, conn.out)
                 continue
