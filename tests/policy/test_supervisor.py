@@ -547,6 +547,17 @@ def test_a_quick_stop():
     assert world.alive[1].forces == [Force.KILL]
 
 
+def test_the_last_one_may_die_behind_the_gate():
+    """Nobody is left to be told; the listeners are closed once, and nothing is steered after that."""
+    world = World(target=1).serving()
+    world.tell(e.StopAsked(quick=False))
+    assert world.gated
+    world.exited(1, "killed by SIGKILL")
+    assert world.exit_code == 0
+    note = next(c for c in world.last if isinstance(c, e.Note))
+    assert (note.what, note.fields["wait"]) == (What.WORKER_CRASHED, None)
+
+
 def test_a_second_quick_stop_kills_at_once():
     """Ctrl-C twice."""
     world = World(target=1).serving()

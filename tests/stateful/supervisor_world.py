@@ -249,6 +249,7 @@ class World:
         assert process.judged or process.drain or late_boot or late_drain or said_so, "killed for no reason"
 
     def do_steer(self, command: e.Steer) -> None:
+        assert self.listeners_closed is None, "steered, and there is nothing left to steer"
         self.owners = command.owners
 
     def do_promote(self, command: e.Promote) -> None:

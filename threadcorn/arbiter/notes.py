@@ -83,8 +83,11 @@ class _Fields(dict[str, str]):
         self["pid"] = str(pid)
         text = str(fields.get("text", "")).strip()
         self["text"] = f"\n{text}" if text else ""
-        wait = fields.get("wait", 0.0)
-        self["replaced"] = f"the next try is in {wait:.1f} s" if wait > 0 else "it is replaced at once"
+        wait = fields.get("wait")
+        if wait is None:
+            self["replaced"] = "it is not replaced"
+        else:
+            self["replaced"] = f"the next try is in {wait:.1f} s" if wait > 0 else "it is replaced at once"
         if fields.get("last"):
             self["how"] = ": killing what is left"
         else:

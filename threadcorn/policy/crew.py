@@ -189,9 +189,11 @@ class Crew:
     def _bury_crashed(self, incarnation: Incarnation, cause: str) -> None:
         slot = self.slots[incarnation.slot]
         ready_for = 0.0 if incarnation.ready_at is None else self.now - incarnation.ready_at
-        if ready_for >= SETTLED:
+        wait: float | None = 0.0
+        if self.leaving is not None:
+            wait = None  # nobody comes after it
+        elif ready_for >= SETTLED:
             slot.forgive()
-            wait = 0.0
         else:
             wait = self.back_off(incarnation)
         self.note(What.WORKER_CRASHED, incarnation, cause=cause, text=incarnation.text, wait=wait)

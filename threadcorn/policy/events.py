@@ -15,8 +15,8 @@ from threadcorn.messages import Message
 
 __all__ = ["AbandonSuccessor", "Announce", "CloseListeners", "Command", "Event", "Exit", "Exited", "Force",
            "Gate", "Heard", "Judged", "Kill", "Milestone", "NotForked", "Note", "Phase", "Promote",
-           "QueuesEmpty", "ReloadAsked", "RetireAsked", "Rules", "ScaleAsked", "Spawn", "StartSuccessor", "Steer",
-           "StopAsked", "SuccessorFailed", "SuccessorReady", "Tell", "Tick", "UpgradeAsked", "Verdict",
+           "QueuesEmpty", "ReloadAsked", "RetireAsked", "Rules", "ScaleAsked", "Spawn", "StartSuccessor",
+           "Steer", "StopAsked", "SuccessorFailed", "SuccessorReady", "Tell", "Tick", "UpgradeAsked", "Verdict",
            "What"]  # fmt: skip
 
 

@@ -306,15 +306,16 @@ class Supervisor:
     # -- what is, and what is wanted -----------------------------------------------------------------------
 
     def _settle(self) -> None:
+        self._steer()  # to the successor, before its predecessor is told to drain
         if self.phase in LIVING:
-            self._steer()  # to the successor, before its predecessor is told to drain
             self._conclude()
             for slot in self.crew.slots:
                 self._fill(slot)
             self._replace()
-        if self.phase is Phase.DRAIN and self.leaving is not None:
+        elif self.phase is Phase.DRAIN and self.leaving is not None:
             self._go_on_leaving(self.leaving)
-        self._steer()
+        if self.phase is not Phase.DONE:
+            self._steer()
 
     def _steer(self) -> None:
         owners = self.crew.owners()
