@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -15,7 +16,7 @@ from tests.kit.descriptors import descriptors, room_for
 from tests.kit.eventually import eventually
 from threadcorn.errors import BootError
 from threadcorn.policy.steering import Program, only, random_by_weight
-from threadcorn.system import depths, listeners
+from threadcorn.system import binding, depths, listeners
 from threadcorn.system.addresses import parse, parse_all
 from threadcorn.system.depths import UNKNOWN
 from threadcorn.system.listeners import Rung, ShardGroup, close_groups, open_groups
@@ -198,16 +199,41 @@ def test_one_shared_listener_where_sharding_is_out(
     assert group.depths() == [UNKNOWN if reason == "system" else 3]
 
 
+@pytest.mark.parametrize("text", ["127.0.0.1:0", "[::1]:0", "[::]:0"])
+def test_nobody_lands_in_a_shard_without_a_worker_while_the_group_is_made(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clients that connect between the first listen() and the first steering wait in shards that will have
+    a worker; the hash would have sent most of them to the others."""
+    real = listeners.binding.bind_tcp
+    clients: list[socket.socket] = []
+
+    def bind(at: binding.Resolved, backlog: int, **how: Any) -> socket.socket:
+        sock = real(at, backlog, **how)
+        host = {"::": "::1"}.get(sock.getsockname()[0], sock.getsockname()[0])
+        clients.extend(socket.create_connection((host, sock.getsockname()[1]), timeout=5) for _ in range(4))
+        return sock
+
+    monkeypatch.setattr(listeners.binding, "bind_tcp", bind)
+    group = ShardGroup.create(parse(text), 8, live=2)
+    if group.rung is not Rung.FILTER:
+        pytest.skip("no filter on this system")
+    assert group.depths() == [32, 0, 0, 0, 0, 0, 0, 0]
+    group.close()
+    for client in clients:
+        client.close()
+
+
 def test_a_system_that_refuses_to_share_a_port_gets_one_listener(
     groups: list[ShardGroup], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """SO_REUSEPORT by name only: the first listener stays and serves all, and the log says so."""
     real = listeners.binding.bind_tcp
 
-    def bind(at: object, backlog: int, *, joins: bool) -> socket.socket:
+    def bind(at: object, backlog: int, *, joins: bool, prepare: object = None) -> socket.socket:
         if joins:
             raise OSError(errno.EADDRINUSE, "Address already in use")
-        return real(at, backlog, joins=joins)  # type: ignore[arg-type]
+        return real(at, backlog, joins=joins, prepare=prepare)  # type: ignore[arg-type]
 
     monkeypatch.setattr(listeners.binding, "bind_tcp", bind)
     group = ShardGroup.create(parse("127.0.0.1:0"), 4, log=logging.getLogger("test"))

@@ -17,7 +17,7 @@ from enum import Enum
 
 from threadcorn.errors import ConfigError
 
-__all__ = ["DEFAULT_PORT", "Address", "Kind", "of_socket", "parse", "parse_all", "separate"]
+__all__ = ["DEFAULT_PORT", "Address", "Kind", "of_socket", "overlap", "parse", "parse_all", "separate"]
 
 DEFAULT_PORT = 8000
 
@@ -211,3 +211,10 @@ def _is_v6(text: str) -> bool:
         return ipaddress.ip_address(text).version == 6
     except ValueError:
         return False
+
+
+def overlap(one: Address, other: Address) -> bool:
+    """Whether one of them takes the port of the other."""
+    if not one.kind is other.kind is Kind.TCP or one.port != other.port:
+        return False
+    return one.host == other.host or not {one.host, other.host}.isdisjoint(("0.0.0.0", "::"))

@@ -10,6 +10,7 @@ import errno
 import os
 import socket
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from threadcorn.errors import BootError
@@ -66,8 +67,10 @@ def resolve(address: Address) -> Resolved:
     return Resolved(family, where, address.v6only)  # type: ignore[arg-type]  # bytes only for families we never ask for
 
 
-def bind_tcp(at: Resolved, backlog: int, *, joins: bool) -> socket.socket:
-    """One listening TCP socket. `joins` is for every shard but the first.
+def bind_tcp(
+    at: Resolved, backlog: int, *, joins: bool, prepare: Callable[[socket.socket], None] | None = None
+) -> socket.socket:
+    """One listening TCP socket. `joins` is for every shard but the first; `prepare` gets it before bind().
 
     The first shard binds *without* SO_REUSEPORT: with it, a second server of the same user would join our
     group without an error and take its share of our connections.
@@ -83,6 +86,8 @@ def bind_tcp(at: Resolved, backlog: int, *, joins: bool) -> socket.socket:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         # Accepted sockets inherit it, which saves a system call on each of them.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if prepare is not None:
+            prepare(sock)
         sock.bind(at.where)
         sock.listen(backlog)
     except BaseException:

@@ -135,9 +135,10 @@ class ShardGroup:
             share = _share(backlog, live)
             # listen() before SO_REUSEPORT is set: of two servers that start in the same moment both may get
             # past bind(), but listen() asks again, and only one of them passes.
-            first = binding.bind_tcp(at, share, joins=False)
+            lead = _lead if shard and count > 1 and _LINUX and _can_filter(at.family) else None
+            first = binding.bind_tcp(at, share, joins=False, prepare=lead)
         except OSError as error:
-            mine = next((g.address for g in others if _overlap(g.address, address)), None)
+            mine = next((g.address for g in others if addresses.overlap(g.address, address)), None)
             raise binding.explain(error, address, mine) from None
         group = cls(addresses.of_socket(first), [first], Rung.SHARED, asked=address, log=log)
         if shard and count > 1:
@@ -414,12 +415,6 @@ def _share(backlog: int, live: int) -> int:
     return min(backlog, max(SMALLEST_BACKLOG, -(-backlog // max(1, live))))
 
 
-def _overlap(one: Address, other: Address) -> bool:
-    if not one.kind is other.kind is Kind.TCP or one.port != other.port:
-        return False
-    return one.host == other.host or not {one.host, other.host}.isdisjoint(("0.0.0.0", "::"))
-
-
 def _can_filter(family: int) -> bool:
     """Try it, on a socket of its own that is never bound. Any refusal means no."""
     if not os.uname().machine.startswith(_GENERIC):
@@ -432,6 +427,14 @@ def _can_filter(family: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def _lead(sock: socket.socket) -> None:
+    """Everything goes to the founder of the group, from before it has a port. Else the hash would give those
+    who join it their share at once, and many of their slots have no worker that accepts."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    _attach(sock, only(0), SO_ATTACH_REUSEPORT_CBPF)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)  # exclusive it is all the same
 
 
 def _attach(sock: socket.socket, program: Program, option: int) -> None:
