@@ -15,7 +15,7 @@ from typing import IO
 from threadcorn.errors import ProtocolViolation
 from threadcorn.http1.chunked import ChunkedDecoder
 from threadcorn.http1.parser import BEGIN, HeadParser, Limits, Request, check_partial, skip_blank
-from threadcorn.http1.response import CONTINUE, error_response
+from threadcorn.http1.response import CONTINUE, STAMP, error_response
 from threadcorn.system.transport import Budget
 from threadcorn.worker.connection import RUNNING, Connection, Phase
 from threadcorn.worker.limits import WorkerLimits
@@ -158,6 +158,7 @@ class Intake:
         self._reactor = reactor
         self._limits = reactor.limits
         self._http_limits = http_limits
+        self._health = reactor.limits.health_path
         self.refused = 0
         reactor.on_late_head = self.late
 
@@ -194,6 +195,9 @@ class Intake:
                 environ["REMOTE_PORT"] = conn.port
                 environ["threadcorn.client_gone"] = conn.is_gone
                 if request.length == 0:
+                    if self._health is not None and environ["PATH_INFO"] == self._health:
+                        self._well(conn, request)
+                        return None
                     environ["wsgi.input"] = BytesIO()
                     conn.phase = RUNNING
                     return request
@@ -260,6 +264,9 @@ class Intake:
             environ["REMOTE_PORT"] = conn.port
             environ["threadcorn.client_gone"] = conn.is_gone
             if request.length == 0:
+                if self._health is not None and environ["PATH_INFO"] == self._health:
+                    self._well(conn, request)
+                    return None
                 environ["wsgi.input"] = BytesIO()
                 conn.phase = RUNNING
                 return request
@@ -318,6 +325,21 @@ class Intake:
         conn.rest = rest
         conn.phase = RUNNING
         return request
+
+    # -- answers without the application
+
+    def _well(self, conn: Connection, request: Request) -> None:
+        """The health path: whoever leads is well enough to say so, also when no thread is left."""
+        keep = request.keep and request.version11 and not self._reactor.close_each
+        close = "" if keep else "Connection: close\r\n"
+        head = f"HTTP/1.1 200 OK{STAMP.text}\r\nContent-Type: text/plain\r\nContent-Length: 3\r\n{close}\r\n"
+        try:
+            conn.write(head.encode("latin-1") + (b"" if request.method == "HEAD" else b"ok\n"))
+        except ClientGone:
+            self._reactor.close(conn)
+            return
+        self._reactor.finish(conn, keep)
+        conn.again = True  # bytes that came behind it have raised their edge already
 
     # -- refusals
 

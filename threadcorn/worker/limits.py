@@ -35,6 +35,7 @@ class WorkerLimits:
     queue_target: float
     max_queued: int
     probe_paths: frozenset[str]
+    health_path: str | None
     server_timing: bool
 
     @classmethod
@@ -62,5 +63,6 @@ class WorkerLimits:
             queue_target=settings.queue_target or math.inf,
             max_queued=settings.max_queued or sys.maxsize,
             probe_paths=frozenset(settings.probe_paths),
+            health_path=settings.health_path,
             server_timing=settings.server_timing,
         )
