@@ -70,3 +70,10 @@ def wait_for(fd: int, events: int, seconds: float) -> bool:
     poll = select.poll()
     poll.register(fd, events & (select.POLLIN | select.POLLOUT))
     return bool(poll.poll(max(0, int(seconds * 1000 + 0.999))))
+
+
+def hung_up(fd: int) -> bool:
+    """Whether the peer of `fd` has closed its end, or all of it, now."""
+    poll = select.poll()
+    poll.register(fd, select.POLLRDHUP)
+    return bool(poll.poll(0))

@@ -17,6 +17,7 @@ import threading
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
+from threadcorn.system.poller import hung_up
 from threadcorn.system.transport import GONE, FileSpan, Outbox, Truncated, regular_file
 from threadcorn.wsgi.gateway import ClientGone
 
@@ -238,6 +239,15 @@ class Connection:
             return True
 
     # -- called by the leader, whoever owns the connection
+
+    def hear_hang_up(self, waiting: bool) -> None:
+        """An event said that the peer has closed its end; `waiting`: while a request waited or ran.
+
+        Asked again, because the event may be of an earlier connection that had the same descriptor.
+        """
+        if hung_up(self.fd):
+            self.half_closed = True
+            self.left = self.left or waiting
 
     def cut(self) -> None:
         """End it from outside: the owner's next call on the socket fails."""

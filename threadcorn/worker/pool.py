@@ -352,7 +352,7 @@ class Pool:
     def unusual(self, conn: Connection, mask: int) -> bool:
         """Room to write, or the peer's end. True: nothing more to do for this event. The caller owns."""
         if mask & HANG_UP:
-            conn.half_closed = True
+            conn.hear_hang_up(False)
         out = conn.out
         if out is not None:
             drained = self.reactor.flush(conn, out)

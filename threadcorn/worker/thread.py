@@ -128,9 +128,7 @@ class PoolThread(threading.Thread, Seat):
             conn.again = True
             if not conn.token.acquire(False):
                 if mask & HANG_UP:
-                    conn.half_closed = conn.left = (
-                        True  # the owner, or whoever takes its request, will see it
-                    )
+                    conn.hear_hang_up(True)  # the owner, or whoever takes its request, will see it
                 if conn.out is not None:
                     reactor.flush(conn, conn.out)
                 continue
