@@ -29,7 +29,7 @@ def test_the_number_of_workers(stage):
     """At the start from None, then at each change."""
     server = stage(settings={"hooks": True, "workers": 2})
     server.signal(signal.SIGTTIN)
-    server.settled(3)
+    eventually(lambda: "nworkers_changed arbiter 3 2" in server.hooks())
     changes = [line for line in server.hooks() if line.startswith("nworkers_changed")]
     assert changes == ["nworkers_changed arbiter 2 None", "nworkers_changed arbiter 3 2"]
 

@@ -1,0 +1,45 @@
+"""Calling what the user gave us."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from threadcorn.arbiter import hooks
+
+LOG = logging.getLogger("tests.hooks")
+
+
+def test_no_hook():
+    """Not set is not called."""
+    hooks.call(LOG, "on_exit", None, 1)
+
+
+def test_arguments():
+    """As they are."""
+    seen = []
+    hooks.call(LOG, "nworkers_changed", lambda *args: seen.append(args), "server", 2, None)
+    assert seen == [("server", 2, None)]
+
+
+@pytest.mark.parametrize("error", [ValueError("wrong"), SystemExit(3)])
+def test_what_it_raises_is_logged(caplog, error):
+    """By the name of the hook, with the traceback; sys.exit() too."""
+
+    def hook(server):
+        raise error
+
+    hooks.call(LOG, "on_reload", hook, None)
+    assert "on_reload" in caplog.text
+    assert type(error).__name__ in caplog.text
+
+
+def test_what_must_not_be_stopped_is_not():
+    """A KeyboardInterrupt is not the hook's."""
+
+    def hook(server):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        hooks.call(LOG, "on_reload", hook, None)
