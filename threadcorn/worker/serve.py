@@ -91,6 +91,10 @@ class Service:
         self._end(conn, response)
         return status
 
+    def watch_each(self) -> None:
+        """From now on every response ends in `Reactor.finish`, because somebody waits for connections."""
+        self._plain = False
+
     def shed(self, conn: Connection, request: Request, answer: bytes, keep: bool) -> str:
         """Send a prepared refusal in place of an answer of the application."""
         try:

@@ -13,6 +13,7 @@ import logging
 import os
 import random
 import sys
+from functools import partial
 from time import monotonic, monotonic_ns
 from typing import Any
 
@@ -32,16 +33,19 @@ from threadcorn.messages import (
     Threads,
     WorkerBoot,
 )
-from threadcorn.policy.cells import WorkerState
+from threadcorn.policy.cells import HANDED_OVER, RECEIVED, RINGS, TAKEN, WorkerState
 from threadcorn.policy.concurrency import Tuning
 from threadcorn.settings import Settings
+from threadcorn.system.berths import leave_to_parent
 from threadcorn.system.cpus import usable_cpus
 from threadcorn.system.poller import HANG_UP, Waiter
 from threadcorn.system.signals import Sig, SignalReader
 from threadcorn.worker.acceptor import Acceptor
-from threadcorn.worker.connection import Phase
+from threadcorn.worker.departure import Departure
+from threadcorn.worker.handover import Handover
 from threadcorn.worker.intake import Intake
 from threadcorn.worker.limits import WorkerLimits
+from threadcorn.worker.neighbours import Neighbours
 from threadcorn.worker.pool import Pool
 from threadcorn.worker.reactor import Reactor
 from threadcorn.worker.serve import Hooks, Service
@@ -73,7 +77,8 @@ class Worker:
         self._waiter = Waiter()
         self._signals = SignalReader((Sig.SIGTERM, Sig.SIGINT, Sig.SIGQUIT, Sig.SIGUSR1))
         self._exit: int | None = None
-        self._drain_until: float | None = None
+        self._departure: Departure | None = None
+        self._orphan_until: float | None = None
         self._asked_to_recycle = False
         self._max_requests = 0
         if self._settings.max_requests:
@@ -99,6 +104,8 @@ class Worker:
         faulthandler.enable(all_threads=True)
         self._telemetry.state(WorkerState.BOOTING)
         self._channel.send(Hello(os.getpid()))
+        # Whatever the application forks would otherwise keep the listeners open when the server has ended.
+        os.register_at_fork(after_in_child=partial(leave_to_parent, boot.berths, boot.groups))
         try:
             app = boot.load()
             if self._settings.post_worker_init is not None:
@@ -114,7 +121,10 @@ class Worker:
         started = self._pool.resize(self._threads())
         if not started:
             return self._failed(ExitCode.BOOT_FAILED, "the system gives no thread (RLIMIT_NPROC, pids.max)")
+        # Nobody is given anything while he is not READY, and nobody is READY who does not take it.
         self._acceptor.open()
+        self._handover.open()
+        self._telemetry.beat(monotonic_ns())
         self._telemetry.state(WorkerState.READY)
         self._channel.send(Ready())
         return None
@@ -164,7 +174,10 @@ class Worker:
         )
         workers = usable_cpus() if settings.workers == "auto" else int(settings.workers)
         self._tuner = Tuner(self._pool, self._log, tuning, cpus=max(1.0, usable_cpus() / workers))
-        self._acceptor = Acceptor(self._reactor, boot.berths[boot.slot].listeners, self._log)
+        self._neighbours = Neighbours(boot.page, boot.berths, boot.slot)
+        self._acceptor = Acceptor(self._reactor, self._neighbours, self._log, self._pool.pressure)
+        self._handover = Handover(self._reactor, self._neighbours, self._log)
+        self._acceptor.on_change = self._handover.open
         for fd in (self._attention_r, self._channel.fileno(), self._signals.fileno()):
             self._waiter.watch(fd)
 
@@ -190,21 +203,25 @@ class Worker:
 
     def _tick(self) -> None:
         pool = self._pool
-        busy = pool.inline or pool.leader is None or self._tuner.eager or self._drain_until is not None
+        busy = pool.inline or pool.leader is None or self._tuner.eager or self._departure is not None
         if pool.leader is pool.caretaker:
             self._lead()
         else:
             pool.caretaker_sleeps = not busy
-            ready = self._waiter.wait(TICK if busy else SLOW_TICK)
+            nap = TICK if busy else SLOW_TICK
+            asleep = monotonic()
+            ready = self._waiter.wait(nap)
             pool.caretaker_sleeps = False
+            if not ready:
+                self._telemetry.late(monotonic() - asleep - nap)
             if self._attention_r in ready:
                 self._drop_attention()
         self._beat()
         self._obey()
         self._watch_leader()
         self._tuner.tick(monotonic())
-        if self._drain_until is not None:
-            self._drain()
+        if self._departure is not None:
+            self._depart(self._departure)
         if 0 < self._max_requests <= self._telemetry.requests:
             self._recycle_me("max_requests")
 
@@ -222,12 +239,22 @@ class Worker:
     def _beat(self) -> None:
         now = monotonic_ns()
         if self._telemetry.beat(now):
-            self._telemetry.publish(self._pool, self._intake.refused, self._stuck)
+            self._publish()
+            self._acceptor.watch_over()
         self._stuck.rearm(now)
         self._stuck.look(self._pool, now)
         report = self._stuck.answer(self._pool, now, self._tuner.decisions)
         if report is not None:
             self._channel.send(Reported(*report))
+
+    def _publish(self) -> None:
+        telemetry, acceptor, handover = self._telemetry, self._acceptor, self._handover
+        telemetry.publish(self._pool, self._intake.refused, self._stuck)
+        cells = telemetry.cells
+        cells[TAKEN], cells[RINGS] = acceptor.taken, acceptor.rings
+        cells[HANDED_OVER], cells[RECEIVED] = handover.given, handover.received
+        busy, waiting, _ = self._pool.pressure()
+        self._neighbours.publish(busy, waiting, len(self._reactor.connections))
 
     def _watch_leader(self) -> None:
         pool = self._pool
@@ -263,12 +290,12 @@ class Worker:
             conn.again = True
             if not conn.token.acquire(False):
                 if mask & HANG_UP:
-                    conn.half_closed = conn.left = True
+                    conn.hear_hang_up(True)
                 if conn.out is not None:
                     reactor.flush(conn, conn.out)
                 continue
             conn.again = False
-            if not pool.unusual(conn, mask):
+            if not pool.unusual(conn, mask) and not self._handover.pass_on(conn):
                 request = self._intake.read(conn, self._parsers())
                 if request is not None:
                     pool.dispatch((conn, request, reactor.batch))  # the token goes with it
@@ -307,9 +334,25 @@ class Worker:
                 self._pool.resize(message.n)
             elif isinstance(message, Report):
                 self._stuck.ask(self._pool, message.token, monotonic_ns())
-        if self._channel.ended and self._drain_until is None:
-            self._log.warning("The arbiter is gone; finishing what runs, then leaving")
-            self._begin_drain(self._settings.graceful_timeout, "arbiter gone")
+        if self._channel.ended and self._departure is None:
+            self._arbiter_gone()
+
+    def _arbiter_gone(self) -> None:
+        """Nobody replaces us any more, nor any sibling: leave, unless there is a time to go on."""
+        now = monotonic()
+        if self._orphan_until is None:
+            self._waiter.forget(self._channel.fileno())
+            self._orphan_until = now + self._settings.orphan_timeout
+            if now < self._orphan_until:
+                self._log.warning("The arbiter is gone; serving on for %g s", self._settings.orphan_timeout)
+        if now < self._orphan_until:
+            return
+        self._log.warning("The arbiter is gone; finishing what runs, then leaving")
+        self._begin_drain(self._settings.graceful_timeout, "arbiter gone", alone=True)
+        # What has come in is answered, and the port is free for whoever is started next.
+        self._acceptor.empty()
+        for group in self._boot.groups:
+            group.release()
 
     def _reopen_logs(self) -> None:
         from threadcorn import logs
@@ -319,36 +362,30 @@ class Worker:
 
     # -- drain
 
-    def _begin_drain(self, seconds: float, reason: str) -> None:
-        until = monotonic() + seconds
-        if self._drain_until is not None:
-            self._drain_until = min(self._drain_until, until)
+    def _begin_drain(self, seconds: float, reason: str, *, alone: bool = False) -> None:
+        now = monotonic()
+        if self._departure is not None:
+            self._departure.hurry(now + seconds)
             return
-        self._drain_until = until
-        self._acceptor.close()
-        self._reactor.draining = True
         self._telemetry.state(WorkerState.DRAINING)
+        self._acceptor.close()
+        self._handover.close()
+        self._departure = Departure(
+            self._pool, self._handover, self._neighbours, now=now, seconds=seconds, alone=alone
+        )
         self._channel.send(Draining(reason))
 
-    def _drain(self) -> None:
-        """Close what is idle; leave when nothing is left, or when the time is up."""
-        reactor = self._reactor
-        for conn in reactor.snapshot():
-            if conn.phase is Phase.IDLE and conn.token.acquire(False):
-                # An event that came meanwhile goes first: a request that has arrived is answered.
-                if not conn.again:
-                    reactor.retire(conn)
-                conn.token.release()
-                if conn.again:
-                    self._pool.push(conn.fd)
-        if len(reactor.connections) <= self._stuck.lost or monotonic() >= (self._drain_until or 0.0):
+    def _depart(self, departure: Departure) -> None:
+        now = monotonic()
+        departure.sweep(now)
+        if len(self._reactor.connections) <= self._stuck.lost or now >= departure.until:
             self._exit = int(ExitCode.OK)
 
     def _leave(self, code: int) -> int:
         """Stop. A thread that is stuck in the application does not keep the process."""
         self._pool.stop()
         faulthandler.cancel_dump_traceback_later()
-        self._telemetry.publish(self._pool, self._intake.refused, self._stuck)
+        self._publish()
         for handler in self._log.handlers:
             handler.flush()
         sys.stdout.flush()

@@ -1,0 +1,192 @@
+"""Giving connections to a sibling, and taking them: by descriptor, over the inboxes of the berths.
+
+A connection that waits for its next request, or has sent half a head, does not notice that the worker behind
+it leaves: descriptor, peer and the bytes that were read travel to another worker in one packet, and what was
+not read yet travels in the socket itself. The giver only closes its copy; `shutdown` would end it for both.
+
+An inbox is made by the arbiter and belongs to a slot, not to a process: what was put into it for a worker
+that has died since is taken by its successor, and meanwhile by whoever looks after slots that nobody serves.
+"""
+
+from __future__ import annotations
+
+import array
+import errno
+import json
+import logging
+import os
+import socket
+import threading
+from functools import partial
+from time import monotonic_ns
+
+from threadcorn.system.berths import Berth
+from threadcorn.worker.connection import Connection, Phase
+from threadcorn.worker.intake import Head
+from threadcorn.worker.neighbours import Neighbours, Sibling
+from threadcorn.worker.reactor import Reactor
+
+__all__ = ["Handover"]
+
+#: Of the packet. A worker of another version must not guess.
+FORMAT = 1
+#: Bytes that travel with a connection at most: a head and what follows it.
+LARGEST = 128 << 10
+_PACKET = LARGEST + 4096
+#: Packets taken from one inbox before others get their turn.
+BATCH = 32
+#: Of send: no room, try another. Of receive: nothing there.
+_FULL = frozenset((errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS))
+
+
+class Handover:
+    """One per worker. `give` belongs to the connection's owner, `take` to the leader; both to any thread."""
+
+    def __init__(self, reactor: Reactor, neighbours: Neighbours, log: logging.Logger) -> None:
+        self._reactor = reactor
+        self._neighbours = neighbours
+        self._log = log
+        self._watched: dict[int, Berth] = {}
+        self._lock = threading.Lock()
+        self._closed = False
+        self._takers: list[Sibling] = []
+        self.given = 0
+        self.received = 0
+
+    # -- taking
+
+    def open(self) -> None:
+        """Take what comes into our inbox, and into those of slots that nobody serves."""
+        with self._lock:
+            if self._closed:
+                return
+            neighbours = self._neighbours
+            wanted = {berth.inbox[0].fileno(): berth for berth in (neighbours.own, *neighbours.orphans)}
+            for fd in [fd for fd in self._watched if fd not in wanted]:
+                del self._watched[fd]
+                self._reactor.unwatch(fd)
+            for fd, berth in wanted.items():
+                if fd not in self._watched:
+                    self._watched[fd] = berth
+                    self._reactor.watch(fd, partial(self._look_into, berth), berth is not neighbours.own)
+
+    def close(self) -> None:
+        """Take nothing more: somebody else serves our slot now, or will."""
+        with self._lock:
+            self._closed = True
+            for fd in self._watched:
+                self._reactor.unwatch(fd)
+            self._watched.clear()
+
+    def _look_into(self, berth: Berth) -> None:
+        self.take(berth)
+
+    def take(self, berth: Berth) -> int:
+        """Take what waits in an inbox; how many."""
+        receive = berth.inbox[0]
+        room = socket.CMSG_SPACE(4)
+        for count in range(BATCH):
+            try:
+                # The kernel drops a descriptor that it finds no number for, and the connection with it.
+                os.close(os.dup(receive.fileno()))
+                packet, ancillary, _, _ = receive.recvmsg(_PACKET, room, socket.MSG_CMSG_CLOEXEC)
+            except OSError as error:
+                if error.errno not in _FULL:
+                    self._log.error("Cannot take a connection from a sibling: %s", error.strerror)
+                return count
+            fds = array.array("i")
+            for level, kind, data in ancillary:
+                if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                    fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+            if len(fds) != 1:
+                self._log.error("A packet in the inbox of slot %d has no connection", berth.slot)
+                continue
+            self._adopt(fds[0], packet)
+        return BATCH
+
+    def _adopt(self, fd: int, packet: bytes) -> None:
+        sock = socket.socket(fileno=fd)
+        sock.setblocking(False)
+        head, _, data = packet.partition(b"\n")
+        known = json.loads(head)
+        if known["format"] != FORMAT:
+            self._log.error("A connection from a worker of another version was closed")
+            sock.close()
+            return
+        reactor = self._reactor
+        conn = Connection(sock, known["peer"], known["port"], known["group"], reactor)
+        # A keep-alive connection has the whole time once more: nobody knows how much of it was left, and
+        # closing it too late harms nobody.
+        now = reactor.clock()
+        wait = reactor.limits.header_timeout if known["fresh"] else reactor.limits.keepalive
+        conn.since = 0 if known["fresh"] else 1
+        conn.rest = data
+        self.received += 1
+        reactor.add(conn, now + wait)
+        if data and conn.phase is not Phase.CLOSED:
+            reactor.push(conn.fd)
+
+    # -- giving
+
+    def look(self) -> bool:
+        """Who can be given connections from now on. False: nobody. To be called before a round of `give`."""
+        neighbours = self._neighbours
+        neighbours.look()
+        takers = [] if neighbours.stopping else neighbours.takers()
+        self._takers = takers
+        return bool(takers)
+
+    def give(self, conn: Connection) -> bool:
+        """Give away a connection that waits for bytes. True: it is not ours any more."""
+        if conn.out is not None or conn.broken or conn.closing:
+            return False
+        if conn.phase is Phase.IDLE and conn.intake is None:
+            data = conn.rest
+        elif conn.phase is Phase.READING and conn.intake.__class__ is Head:
+            data = bytes(conn.intake.buffer) + conn.rest
+        else:
+            return False
+        if len(data) > LARGEST:
+            return False
+        head = {
+            "format": FORMAT,
+            "group": conn.group,
+            "peer": conn.peer,
+            "port": conn.port,
+            "fresh": not conn.since,
+        }
+        packet = json.dumps(head, separators=(",", ":")).encode("ascii") + b"\n" + data
+        return self._send(conn, packet)
+
+    def pass_on(self, conn: Connection) -> bool:
+        """All our threads are busy and this connection has something to say: is a sibling idle? True: it
+        has the connection now. Called by the caretaker while it leads."""
+        if not self._reactor.crew or conn.phase is not Phase.IDLE or conn.half_closed:
+            return False
+        now = monotonic_ns()
+        self._takers = [s for s in self._neighbours.siblings if s.is_idle(now)]
+        return bool(self._takers) and not self._neighbours.stopping and self.give(conn)
+
+    def _send(self, conn: Connection, packet: bytes) -> bool:
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", (conn.fd,)))]
+        takers = self._takers
+        # Two threads may give at once: then both may choose the same sibling, which is no harm.
+        for taker in sorted(takers, key=_order):
+            try:
+                taker.berth.inbox[1].sendmsg([packet], rights, socket.MSG_NOSIGNAL)
+            except OSError as error:
+                if error.errno in _FULL:
+                    continue
+                if error.errno not in (errno.EMSGSIZE, errno.ETOOMANYREFS, errno.EBADF):
+                    self._log.error("Cannot give a connection to a sibling: %s", error.strerror)
+                return False
+            taker.given += 1
+            self.given += 1
+            conn.rest = b""
+            self._reactor.close(conn)  # our copy; the connection lives on
+            return True
+        return False
+
+
+def _order(taker: Sibling) -> tuple[int, int]:
+    return -taker.generation, taker.load_then + taker.given
