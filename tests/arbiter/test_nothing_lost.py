@@ -68,7 +68,6 @@ def test_after_a_stop_nobody_hangs(stage):
     server = stage("SLOW = 1.0", settings={"loglevel": "debug"})
     server.signal(signal.SIGTERM)
     server.logged("No new connections")
-    host, _, port = server.address.rpartition(":")
     with pytest.raises(OSError, match=r"refused|reset|timed out"):
         answers(waiting(server, 1))
     assert server.wait() == 0
