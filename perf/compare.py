@@ -26,6 +26,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -181,11 +182,18 @@ def one(
         body = server.get(scenario.path)
         if body != scenario.expect:
             sys.exit(f"{name} answers {body!r} to {scenario.name}, not {scenario.expect!r}")
-        drive(server, scenario.path, scenario.headers, seconds=1, connections=CONNECTIONS, core=cores[1])
-        before = server.cost()
-        load = drive(
-            server, scenario.path, scenario.headers, seconds=seconds, connections=CONNECTIONS, core=cores[1]
+        work = partial(
+            drive,
+            server,
+            scenario.path,
+            scenario.headers,
+            connections=CONNECTIONS,
+            core=cores[1],
+            script=scenario.script,
         )
+        work(seconds=1)
+        before = server.cost()
+        load = work(seconds=seconds)
         return Result(scenario.name, name, round_, load, server.cost() - before)
 
 

@@ -240,11 +240,14 @@ def drive(
     seconds: float,
     connections: int,
     core: int | None,
+    script: str = "",
 ) -> Load:
     """Load the server with wrk from one thread and say what came of it."""
     command = [need("wrk", "wrk"), "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency"]
     for name, value in headers:
         command += ["-H", f"{name}: {value}"]
+    if script:
+        command += ["-s", str(Path(__file__).parent / script)]
     command.append(f"http://127.0.0.1:{server.port}{path}")
     done = subprocess.run(
         _pinned(core, command), capture_output=True, text=True, timeout=seconds + 60, check=False

@@ -48,6 +48,7 @@ class Scenario:
     headers: tuple[tuple[str, str], ...] = ()
     expect: bytes = HELLO
     threads: int = 8
+    script: str = ""  # a file of wrk's that makes the requests
     nap: float = 0.0  # seconds the application waits: threads / nap is all that can be reached
 
 
@@ -56,6 +57,7 @@ SCENARIOS = {
     for scenario in (
         Scenario("hello", "hello", "13 bytes, 2 header fields"),
         Scenario("browser", "hello", "the same, 14 header fields as a browser sends", headers=BROWSER),
+        Scenario("varied", "hello", "the same, target, id and cookie new each time", script="varied.lua"),
         Scenario(
             "django",
             "django_app",
