@@ -18,8 +18,10 @@ from collections.abc import Callable
 from functools import partial
 
 from threadcorn.policy.accepting import UNFIT, deepest, to_ring
+from threadcorn.policy.cells import ACCEPT_WAIT
 from threadcorn.system.berths import Berth
 from threadcorn.system.depths import depth
+from threadcorn.system.transport import waited
 from threadcorn.worker.connection import Connection
 from threadcorn.worker.neighbours import Neighbours
 from threadcorn.worker.reactor import Reactor
@@ -291,6 +293,8 @@ class Acceptor:
             conn = Connection(sock, "", "", group, reactor)
         else:
             conn = Connection(sock, address[0], str(address[1]), group, reactor)
+            conn.accept_wait = conn.first_wait = wait = waited(sock)
+            reactor.count(ACCEPT_WAIT, int(wait * 1e6))
         reactor.accepted += 1
         reactor.add(conn, reactor.now + reactor.limits.header_timeout)
         return True

@@ -37,6 +37,7 @@ class WorkerLimits:
     probe_paths: frozenset[str]
     health_path: str | None
     server_timing: bool
+    log_cpu: bool
 
     @classmethod
     def of(cls, settings: Settings) -> WorkerLimits:
@@ -65,4 +66,5 @@ class WorkerLimits:
             probe_paths=frozenset(settings.probe_paths),
             health_path=settings.health_path,
             server_timing=settings.server_timing,
+            log_cpu="{cpu}" in settings.access_log_format,
         )

@@ -50,6 +50,8 @@ class Service:
         self._keepalive = reactor.limits.keepalive
         self._stuck = stuck if stuck is not None and stuck.limited else None
         self._server_timing = reactor.limits.server_timing
+        # A system call, twice a request: only for those who look at it.
+        self._cpu_clock = thread_time_ns if reactor.limits.log_cpu else int
         self._plain = not access.enabled and hooks.empty and self._stuck is None and not self._server_timing
         #: Requests whose application raised. Counted by any thread; one that is lost when two do so at the
         #: same instant is worth less than a lock.
@@ -134,7 +136,8 @@ class Service:
         hooks = self._hooks
         environ = request.environ
         wall = time()
-        watch = Watch(conn, monotonic_ns(), thread_time_ns())
+        cpu = self._cpu_clock
+        watch = Watch(conn, monotonic_ns(), cpu())
         kind = TimedResponse if self._server_timing else Response
         response = kind(guard or conn, request.version11, request.method == "HEAD", request.keep)
         if isinstance(response, TimedResponse):
@@ -147,14 +150,14 @@ class Service:
             if reactor.close_each:
                 response.close_after()
             if result.__class__ is list:  # nothing of the application runs any more
-                watch.ended(monotonic_ns(), thread_time_ns())
+                watch.ended(monotonic_ns(), cpu())
             self._deliver(response, result)
             outcome = response.status
         except BaseException as error:  # noqa: BLE001 - whatever it is, it has one outcome
             outcome = self._failed(conn, request, response, error)
         ended = monotonic_ns()
         if not watch.app_ended:
-            watch.ended(ended, thread_time_ns())
+            watch.ended(ended, cpu())
         late = guard is not None and self._stuck is not None and self._stuck.done(guard)
         if late:
             outcome = TIMED_OUT

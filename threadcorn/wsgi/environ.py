@@ -86,4 +86,5 @@ def template(settings: Settings, listener: Listener, scheme: str = "http") -> di
         "SCRIPT_NAME": "",
         "REMOTE_ADDR": "",
         "REMOTE_PORT": "",
+        "threadcorn.client_gone": None,
     }
