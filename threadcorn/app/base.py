@@ -22,11 +22,13 @@ from threadcorn.app import facts
 from threadcorn.app.configfile import read_config_file
 from threadcorn.errors import ConfigError, ExitCode, ThreadcornError, explain, traceback_text
 from threadcorn.settings import Config, Settings
-from threadcorn.settings.sources import Given, Layer, Origin, Source, environment
+from threadcorn.settings.sources import INHERIT, Given, Layer, Origin, Source, environment
 
 if TYPE_CHECKING:
     from threadcorn.app.loader import WSGIApp
     from threadcorn.system.daemon import Wire
+    from threadcorn.system.inherit import Inheritance
+    from threadcorn.system.spawn import Program
 
 __all__ = ["Application", "BaseApplication"]
 
@@ -41,6 +43,8 @@ class BaseApplication:
         self.callable: WSGIApp | None = None
         self.logger: Any = None
         # As they were at the start: raw_env and chdir change both, and a reload must see the same sources.
+        # What a predecessor hands down is for us alone, and for nobody whom we start.
+        self._papers = os.environ.pop(INHERIT, "")
         self._environ: Mapping[str, str] = dict(os.environ)
         self._directory = _working_directory()
         self._surroundings = _Surroundings()
@@ -66,7 +70,9 @@ class BaseApplication:
         try:
             self._rebuild()
         except ConfigError as error:
-            complain(str(error) if len(error.problems) == 1 else _listed(error.problems))
+            text = str(error) if len(error.problems) == 1 else _listed(error.problems)
+            complain(text)
+            self._tell_predecessor(text)
             sys.exit(error.exit_code)
 
     def load_default_config(self) -> None:
@@ -145,10 +151,11 @@ class BaseApplication:
             if settings.check_config or settings.print_config:
                 sys.exit(self._check(settings))
             self._surroundings.change_directory(settings, self._home())
-            if settings.daemon:
+            inheritance = self._inheritance()
+            if settings.daemon and inheritance is None:
                 wire, settings = _to_the_background(settings)
             self._surroundings.arrange(settings, self._home())
-            code = self._serve(settings)
+            code = self._serve(settings, inheritance)
             text = f"the server ended with exit code {code}; see its error log"
         except KeyboardInterrupt:
             # Before the arbiter's handlers were in place; afterwards INT is a signal like others.
@@ -156,6 +163,7 @@ class BaseApplication:
         except Exception as error:  # noqa: BLE001 -- the last line: every error becomes a text and an exit code
             code, text = explain(error)
             complain(text)
+            self._tell_predecessor(text)
             if self.logger is not None and self.cfg.errorlog != "-":
                 self.logger.error(text)
         if wire is not None:
@@ -183,7 +191,30 @@ class BaseApplication:
     def _has_application(self) -> bool:
         return True
 
-    def _serve(self, settings: Settings) -> int:
+    def _inheritance(self) -> Inheritance | None:
+        """What a predecessor hands down. Raises BootError."""
+        if not self._papers:
+            return None
+        from threadcorn.system.inherit import take_over
+
+        return take_over({INHERIT: self._papers})
+
+    def _tell_predecessor(self, text: str) -> None:
+        """Why we cannot serve. A daemon's standard error leads nowhere, its log may be somewhere else."""
+        if self._papers:
+            from threadcorn.system.inherit import tell_predecessor
+
+            tell_predecessor(self._papers, text)
+
+    def program(self) -> Program:
+        """What a successor arbiter executes: the same command in the same place, whatever is there now."""
+        from threadcorn.system.spawn import Program
+
+        # What the interpreter was given, not sys.argv: that one has lost -m, -X and the name of a zip file.
+        argv = [sys.executable or sys.orig_argv[0], *sys.orig_argv[1:]]
+        return Program(argv, self._environ, self._directory)
+
+    def _serve(self, settings: Settings, inheritance: Inheritance | None = None) -> int:
         # Here, not above: --help and a mistake in the configuration should not wait for the whole server.
         from threadcorn import logs
         from threadcorn.arbiter.arbiter import Arbiter
@@ -203,6 +234,7 @@ class BaseApplication:
                 self._environ.get("WATCHDOG_USEC"),
                 self._environ.get("WATCHDOG_PID"),
             ),
+            inheritance=inheritance,
         )
         code: int = arbiter.run()
         return code

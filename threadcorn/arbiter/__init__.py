@@ -5,6 +5,9 @@ premises        what slots own: shards, berths, scoreboard; steering and the las
 worker_handle   a worker as the arbiter sees it
 child           the first moments of a worker, between fork and its own code
 generations     settings, application and access log of each generation
+upgrade         a successor arbiter, and being one
+nameplate       pid file and ready descriptor
+orders          signals as the supervisor's words
 hooks           calling what the user gave us
 notes           sentences for the log
 """

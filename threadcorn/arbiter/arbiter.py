@@ -26,39 +26,36 @@ from typing import Any, ClassVar, Protocol
 from threadcorn import __version__, logs
 from threadcorn.arbiter import child, hooks, notes, reloading
 from threadcorn.arbiter.generations import Generations, rules_of, title
+from threadcorn.arbiter.nameplate import Nameplate
 from threadcorn.arbiter.operations import Operations
+from threadcorn.arbiter.orders import ASKED_BY, SIGNAL_OF
 from threadcorn.arbiter.premises import Premises, slots_of
 from threadcorn.arbiter.pulse import Pulse
 from threadcorn.arbiter.staff import Staff
 from threadcorn.arbiter.systemd import Systemd
+from threadcorn.arbiter.upgrade import Upgrade
 from threadcorn.arbiter.view import View
 from threadcorn.arbiter.worker_handle import WorkerHandle
 from threadcorn.clock import Clock, MonotonicClock
 from threadcorn.errors import ConfigError, ExitCode, InternalError
 from threadcorn.messages import ReopenLogs, WorkerBoot
 from threadcorn.policy import events as e
-from threadcorn.policy.events import Force, Milestone
+from threadcorn.policy.events import Milestone
 from threadcorn.policy.restart import Restart
 from threadcorn.policy.supervisor import Supervisor
 from threadcorn.settings import Settings
 from threadcorn.system import announce, spawn
 from threadcorn.system.channel import Channel
+from threadcorn.system.inherit import Inheritance
 from threadcorn.system.oom import OomWatch
 from threadcorn.system.poller import Waiter
 from threadcorn.system.signals import ARBITER_SIGNALS, TABLE, Order, Sig, SignalReader
+from threadcorn.system.spawn import Program
 
 __all__ = ["App", "Arbiter"]
 
 LONGEST_NAP = 1.0  # seconds: a signal that was lost somewhere would be noticed that much later
 GATE_LOOK = 0.02  # seconds between two looks at the accept queues behind the gate
-
-_SIGNAL_OF = {Force.TERM: Sig.SIGTERM, Force.ABRT: Sig.SIGABRT, Force.KILL: Sig.SIGKILL}
-_ASKED_BY: dict[Order, e.Event] = {
-    Order.STOP_GRACEFUL: e.StopAsked(quick=False),
-    Order.STOP_QUICK: e.StopAsked(quick=True),
-    Order.MORE_WORKERS: e.ScaleAsked(1),
-    Order.FEWER_WORKERS: e.ScaleAsked(-1),
-}
 
 
 class App(Protocol):
@@ -68,6 +65,7 @@ class App(Protocol):
 
     def load_for(self, settings: Settings) -> Callable[[], Callable[..., Any]]: ...
     def adopt(self, settings: Settings) -> None: ...
+    def program(self) -> Program: ...
     def reload(self) -> Settings: ...
 
 
@@ -83,6 +81,7 @@ class Arbiter:
         run_worker: Callable[[WorkerBoot], int],
         clock: Clock | None = None,
         systemd: Systemd | None = None,
+        inheritance: Inheritance | None = None,
     ) -> None:
         self.app = app
         self.settings = settings
@@ -93,7 +92,7 @@ class Arbiter:
         self._clock: Clock = clock or MonotonicClock()
         self._generations = Generations()
         self._supervisor = Supervisor(
-            slots=slots_of(settings),
+            slots=slots_of(settings, inheritance),
             target=int(settings.workers),
             rules=rules_of(settings),
             restart=Restart(random.random),
@@ -105,8 +104,11 @@ class Arbiter:
         self._pulse = Pulse()
         self._oom = OomWatch()
         self._signals: SignalReader | None = None
-        self._pid_file: announce.PidFile | None = None
-        self._ready_fd = settings.ready_fd
+        self._inheritance = inheritance
+        self._upgrade = Upgrade(self._waiter, log, self._tell, inheritance)
+        before = self._upgrade.before
+        ready_fd = settings.ready_fd if before is None else before.ready_fd
+        self._nameplate = Nameplate(settings.pidfile, ready_fd, succeeds=before is not None)
         self._premises: Premises | None = None
         self._code: int | None = None
         view = View(
@@ -155,10 +157,7 @@ class Arbiter:
         settings = self.settings
         announce.set_title(title("arbiter", settings))
         self.log.info("Starting threadcorn %s", __version__)
-        if settings.pidfile is not None:
-            pid_file = announce.PidFile(settings.pidfile)
-            pid_file.create()
-            self._pid_file = pid_file
+        self._nameplate.open()
         self._hook("nworkers_changed", self.num_workers, None)
         self._hook("on_starting")
         generation = self._generations.make(settings, self.app.load_for(settings))
@@ -167,11 +166,11 @@ class Arbiter:
             # What is never written is never copied: the collector would write into every object it visits.
             gc.collect()
             gc.freeze()
-        self._premises = Premises(settings, self.log, self.pid)
+        self._premises = Premises(settings, self.log, self.pid, self._inheritance)
         self.address = self._premises.addresses()
         self._signals = SignalReader(ARBITER_SIGNALS)
         self._waiter.watch(self._signals.fileno())
-        self._operations.open()
+        self._operations.open(self._inheritance.named if self._inheritance is not None else {})
         self._waiter.watch(self._operations.fileno())
         self.log.info("Listening at: %s (%d)", self._premises.names(), self.pid)
         self._hook("when_ready")
@@ -198,17 +197,15 @@ class Arbiter:
         self._hook("on_exit")
         if self._signals is not None:
             self._signals.close()
-        if self._pid_file is not None:
-            self._pid_file.remove()
+        self._nameplate.close()
+        self._upgrade.end()
         self._generations.keep(set())
 
     def _patience(self) -> float:
         """Seconds until something is due."""
         now = self._clock.now()
         due = [now + LONGEST_NAP, self._operations.next()]
-        deadline = self._supervisor.deadline()
-        if deadline is not None:
-            due.append(deadline)
+        due += [at for at in (self._supervisor.deadline(), self._upgrade.next()) if at is not None]
         if self._premises is not None:
             look = self._premises.next_tick()
             if look is not None:
@@ -242,6 +239,7 @@ class Arbiter:
             if handle is not None:
                 self._receive(handle)
         self._staff.flush()
+        self._upgrade.turn(ready, self._clock.now(), self._there, self._operations)
 
     def _receive(self, handle: WorkerHandle) -> None:
         try:
@@ -257,13 +255,16 @@ class Arbiter:
         for death in spawn.reap():
             handle = self._staff.by_pid.pop(death.pid, None)
             if handle is None:
-                self.log.debug("Reaped process %d, which is not a worker", death.pid)
+                if not self._upgrade.died(death):
+                    self.log.debug("Reaped process %d, which is not a worker", death.pid)
                 continue
             self._receive(handle)
             killed = death.signal == Sig.SIGKILL
             cause = death.words(out_of_memory=killed and self._oom.rose())
             self._hook("child_exit", handle)
-            self._operations.buried(handle, cause, crashed=death.signal is not None)
+            leaving = self._supervisor.leaving
+            ended_by_us = leaving is not None and leaving.quick
+            self._operations.buried(handle, cause, crashed=death.signal is not None and not ended_by_us)
             self._tell(e.Exited(handle.age, cause))
             self._staff.bury(handle)
             self._there.board.release(handle.page.index)
@@ -287,14 +288,11 @@ class Arbiter:
             order = TABLE[Sig(number)].arbiter
             if order is not Order.REAP and order is not None:
                 self.log.info("Handling signal: %s", Sig(number).name[3:].lower())
-                event = _ASKED_BY.get(order)
+                event = ASKED_BY.get(order)
                 if event is not None:
                     self._tell(event)
                 else:
                     self._ORDERS[order](self)
-
-    def _upgrade(self) -> None:
-        self.log.warning("USR2: upgrading in place is not there yet; restart the server, or HUP to reload")
 
     def _retire(self) -> None:
         if self.settings.daemon:
@@ -359,10 +357,8 @@ class Arbiter:
         """In the child: close what is the arbiter's. Berths and groups stay, they are everybody's."""
         if self._signals is not None:
             self._signals.forget()
-        if self._pid_file is not None:
-            self._pid_file.forget()
-        if self._ready_fd is not None:
-            os.close(self._ready_fd)
+        self._nameplate.leave_to_parent()
+        self._upgrade.leave_to_parent()
         self._operations.leave_to_parent()
         self._staff.leave_to_parent(handle)
 
@@ -372,7 +368,7 @@ class Arbiter:
             handle.channel.send(command.message)
 
     def _kill(self, command: e.Kill) -> None:
-        self._staff.kill(command.age, _SIGNAL_OF[command.force])
+        self._staff.kill(command.age, SIGNAL_OF[command.force])
 
     def _steer(self, command: e.Steer) -> None:
         owners = [self._staff.get(age) for age in command.owners]
@@ -395,11 +391,18 @@ class Arbiter:
             # The canary has lived through the same; only a file system that changed meanwhile comes here.
             self.log.error("The new settings are in force, but not all of them in the arbiter: %s", error)
 
+    def _start_successor(self, _: e.StartSuccessor) -> None:
+        self._upgrade.start(self, self._there, self._operations)
+
+    def _abandon_successor(self, _: e.AbandonSuccessor) -> None:
+        self._upgrade.abandon(self._clock.now())
+
     def _announce(self, command: e.Announce) -> None:
         milestone = command.milestone
-        if milestone is Milestone.READY and self._ready_fd is not None:
-            announce.write_ready(self._ready_fd, self.address)
-            self._ready_fd = None
+        if milestone is Milestone.READY:
+            self._nameplate.ready(self.address)
+        elif milestone is Milestone.UPGRADED:
+            self._upgrade.make_way(self._there, self._operations, self._nameplate)
         if milestone in (Milestone.RELOADED, Milestone.RELOAD_FAILED):
             self._generations.keep(self._supervisor.generations())
         self._operations.systemd.reached(milestone)
@@ -432,6 +435,8 @@ class Arbiter:
         e.Gate: _gate,
         e.CloseListeners: _close_listeners,
         e.Promote: _promote,
+        e.StartSuccessor: _start_successor,
+        e.AbandonSuccessor: _abandon_successor,
         e.Announce: _announce,
         e.Note: _note,
         e.Exit: _exit,
@@ -440,6 +445,5 @@ class Arbiter:
     _ORDERS: ClassVar[dict[Order, Callable[[Arbiter], object]]] = {
         Order.RELOAD: _reload,
         Order.REOPEN_LOGS: _reopen_logs,
-        Order.UPGRADE: _upgrade,
         Order.RETIRE_WORKERS: _retire,
     }

@@ -104,6 +104,13 @@ class Desk:
         self._doors.clear()
         self._poller.close()
 
+    def yield_doors(self) -> None:
+        """A successor answers there from now on; whoever is inside is served to the end."""
+        for fd, (door, _) in self._doors.items():
+            self._poller.unregister(fd)
+            door.forget()
+        self._doors.clear()
+
     def leave_to_parent(self) -> None:
         """In a child: let go of everything. The poller first: it is shared, and must not be changed."""
         self._poller.close()

@@ -8,11 +8,12 @@ end the arbiter: a fault is logged, and the part that had it is tried again at t
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 
 from threadcorn.arbiter import postmortem
 from threadcorn.arbiter.control import Control
-from threadcorn.arbiter.desk import Desk
+from threadcorn.arbiter.desk import Desk, Service
 from threadcorn.arbiter.exporter import Exporter
 from threadcorn.arbiter.monitor import Monitor
 from threadcorn.arbiter.statsd import Statsd
@@ -24,7 +25,7 @@ from threadcorn.messages import Message, Ready
 from threadcorn.policy import events as e
 from threadcorn.policy.incarnation import State
 from threadcorn.settings import Settings
-from threadcorn.system.doorway import open_admin, open_private
+from threadcorn.system.doorway import Doorway, open_admin, open_private
 
 __all__ = ["Operations"]
 
@@ -51,20 +52,30 @@ class Operations:
         self.control = Control(view, tell, reload, log)
         self._statsd: Statsd | None = None
         self._complained = False
+        self._doors: list[tuple[str, Doorway, Service]] = []
 
     # -- life
 
-    def open(self) -> None:
-        """Raises BootError."""
+    def open(self, inherited: Mapping[str, int]) -> None:
+        """Raises BootError. A door that a predecessor hands down is its own until `take_doors`."""
         settings = self._settings()
         if settings.admin_bind is not None:
-            door = open_admin(settings.admin_bind)
-            self.desk.open(door, Exporter(self.view))
+            name = f"Admin address {settings.admin_bind}"
+            door = Doorway.adopt(inherited[name]) if name in inherited else open_admin(settings.admin_bind)
+            self._doors.append((name, door, Exporter(self.view)))
             self._log.info("Admin address: %s", door.name)
         if settings.control_socket is not None:
-            door = open_private(settings.control_socket)
-            self.desk.open(door, self.control)
+            name = f"Control socket {settings.control_socket}"
+            known = name in inherited
+            door = Doorway.adopt(inherited[name]) if known else open_private(settings.control_socket)
+            self._doors.append((name, door, self.control))
             self._log.info("Control socket: %s", door.name)
+        mine = {name for name, _, _ in self._doors}
+        for name in inherited.keys() - mine:
+            if name.startswith(("Admin address", "Control socket")):
+                os.close(inherited[name])  # asked for no more: clients would connect to nobody
+        if not inherited:
+            self.take_doors()
         if settings.statsd_host is not None:
             try:
                 self._statsd = Statsd(settings.statsd_host, settings.statsd_prefix, settings.dogstatsd_tags)
@@ -72,6 +83,15 @@ class Operations:
                 raise BootError(
                     f"statsd_host {settings.statsd_host}: {error}", "use HOST:PORT or unix:PATH"
                 ) from error
+
+    def take_doors(self) -> None:
+        """Answer at them from now on."""
+        for _, door, service in self._doors:
+            self.desk.open(door, service)
+
+    def hand_down(self) -> dict[str, int]:
+        """The doors, for a successor."""
+        return {name: door.sock.fileno() for name, door, _ in self._doors}
 
     def close(self) -> None:
         self.desk.close()
@@ -81,6 +101,8 @@ class Operations:
     def leave_to_parent(self) -> None:
         """In a child."""
         self.desk.leave_to_parent()
+        for _, door, _ in self._doors:
+            door.forget()
         if self._statsd is not None:
             self._statsd.close()
 

@@ -15,6 +15,8 @@ from threadcorn.policy.cells import (
     ARBITER_DRAINING,
     ARBITER_HEARTBEAT,
     ARBITER_PID,
+    ARBITER_STEERER,
+    ARBITER_SUCCESSOR,
     ARBITER_WANTED,
     HEARTBEAT,
     LAG,
@@ -22,6 +24,7 @@ from threadcorn.policy.cells import (
 from threadcorn.policy.steering import SlotView, Steering
 from threadcorn.settings import Settings
 from threadcorn.system import addresses, berths, listeners
+from threadcorn.system.inherit import Inheritance
 from threadcorn.system.scoreboard import Page, Scoreboard
 
 __all__ = ["Premises", "slots_of"]
@@ -33,20 +36,30 @@ SPARE_CELLS = 32
 EAGER, LAZY = 0.02, 0.25
 
 
-def slots_of(settings: Settings) -> int:
-    """How many workers there may ever be."""
+def slots_of(settings: Settings, inheritance: Inheritance | None = None) -> int:
+    """How many workers there may ever be. No shard that we inherit may be left without a slot: what waits
+    there is looked after by slot."""
     workers = int(settings.workers)
-    return max(workers, settings.max_workers or max(2 * workers, 16))
+    shards = [] if inheritance is None else [len(group.shards) for group in inheritance.groups]
+    return max(workers, settings.max_workers or max(2 * workers, 16), *shards)
 
 
 class Premises:
-    """Open them once; workers inherit them."""
+    """Open them once; workers inherit them.
 
-    def __init__(self, settings: Settings, log: logging.Logger, pid: int) -> None:
-        """Raises BootError or ConfigError, and then nothing is left open."""
-        slots = slots_of(settings)
+    `lease` is the right to steer, to gate and to shut the shards, which are one and the same for two arbiters
+    during an upgrade. Who does not have it only lets go of its own copies.
+    """
+
+    def __init__(
+        self, settings: Settings, log: logging.Logger, pid: int, inheritance: Inheritance | None = None
+    ) -> None:
+        """Raises BootError or ConfigError, and then nothing new is left open."""
+        slots = slots_of(settings, inheritance)
         uid, gid = owner(settings)
         self._log = log
+        self.lease = inheritance is None
+        self._inherited = [] if inheritance is None else inheritance.groups
         self.groups = listeners.open_groups(
             addresses.parse_all(settings.bind),
             slots,
@@ -56,15 +69,18 @@ class Premises:
             umask=settings.umask,
             owner=None if uid == gid == -1 else (uid, gid),
             log=log,
+            kept=self._inherited,
         )
+        named = {} if inheritance is None else inheritance.named
         try:
-            self.berths = berths.open_berths(self.groups, slots)
+            self.berths = berths.open_berths(self.groups, slots, named)
         except BaseException:
-            listeners.close_groups(self.groups)
+            listeners.close_groups([group for group in self.groups if group not in self._inherited])
             raise
         threads = settings.threads_max if settings.threads == "auto" else int(settings.threads)
         self.board = Scoreboard(2 * slots + SPARE_CELLS, slots, threads)
         self.board.arbiter.cells[ARBITER_PID] = pid
+        self.board.arbiter.cells[ARBITER_STEERER] = pid if self.lease else 0
         self._steering = Steering()
         self._owners: tuple[WorkerHandle | None, ...] = (None,) * slots
         self._ready_since: dict[int, float] = {}  # by age
@@ -121,13 +137,13 @@ class Premises:
 
     @property
     def _steerable(self) -> bool:
-        if self._gated or sum(handle is not None for handle in self._owners) < 2:
+        if self._gated or not self.lease or sum(handle is not None for handle in self._owners) < 2:
             return False
         return any(group.rung is listeners.Rung.FILTER for group in self.groups)
 
     def _weigh(self, now: float, *, at_once: bool = False) -> None:
-        if self._gated:
-            return  # the program that keeps everybody out must stay
+        if self._gated or not self.lease:
+            return  # the program that keeps everybody out must stay; another arbiter's as well
         weights = self._steering.decide([self._view(h, now) for h in self._owners], now, at_once=at_once)
         if weights is None:
             return
@@ -150,13 +166,37 @@ class Premises:
             ready_for=now - since,
         )
 
+    # -- two arbiters --------------------------------------------------------------------------------------
+
+    def hand_down(self) -> dict[str, int]:
+        """Bells and inboxes, for a successor."""
+        return berths.hand_down(self.berths)
+
+    def yield_lease(self, successor: int) -> None:
+        """The successor steers from now on, and its workers take what ours hand over."""
+        self.lease = False
+        cells = self.board.arbiter.cells
+        cells[ARBITER_STEERER] = cells[ARBITER_SUCCESSOR] = successor
+
+    def take_lease(self, now: float) -> None:
+        """The predecessor has left the steering to us, or is gone."""
+        self.lease = True
+        cells = self.board.arbiter.cells
+        cells[ARBITER_STEERER] = cells[ARBITER_PID]
+        self._weigh(now, at_once=True)
+        for group in self._inherited:
+            if group not in self.groups:
+                self._log.info("No longer listening at: %s", group.address.name)
+                group.release()
+        self._inherited = []
+
     # -- the end -----------------------------------------------------------------------------------------
 
     def gate(self) -> None:
         """Nobody new gets in from now on."""
         self._gated = True
         self.board.arbiter.cells[ARBITER_DRAINING] = 1
-        for group in self.groups:
+        for group in self.groups if self.lease else ():
             self._log.debug("Gate at %s: %s", group.address.name, group.gate().name.lower())
 
     @property
@@ -165,12 +205,12 @@ class Premises:
 
     def queues_empty(self) -> bool:
         """Whether nobody waits to be accepted. A queue that cannot be seen is taken for empty."""
-        return all(depth <= 0 for group in self.groups for depth in group.depths())
+        return not self.lease or all(depth <= 0 for group in self.groups for depth in group.depths())
 
     def close(self, *, ours: bool) -> None:
         """The listeners: for good if they are ours, else only our copies of them."""
         for group in self.groups:
-            if ours:
+            if ours and (self.lease or group not in self._inherited):
                 group.close()
             else:
                 group.release()

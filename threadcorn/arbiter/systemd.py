@@ -56,8 +56,12 @@ class Systemd:
         elif milestone is Milestone.RELOAD_FAILED:
             # Type=notify-reload waits for READY, also when nothing has changed.
             self._send("READY=1", "STATUS=serving; the last reload failed")
-        else:
+        elif milestone is Milestone.STOPPING:
             self._send("STOPPING=1", "STATUS=stopping")
+
+    def moved(self, pid: int) -> None:
+        """A successor serves. Nothing of ours counts after that, so STOPPING must not follow."""
+        self._send(f"MAINPID={pid}", "READY=1", "STATUS=serving")
 
     def turn(self, now: float, status: str) -> None:
         """Once a turn of the loop."""

@@ -156,6 +156,7 @@ ARBITER_HEARTBEAT = 2
 ARBITER_WANTED = 3
 ARBITER_STEERER = 4  # pid that holds the steering lease: of two arbiters during an upgrade one steers
 ARBITER_DRAINING = 5
+ARBITER_SUCCESSOR = 6  # pid of the arbiter whose workers read all inboxes now; ours give theirs away
 ARBITER_CELLS = 8
 
 

@@ -16,8 +16,8 @@ from threadcorn.messages import Message
 __all__ = ["AbandonSuccessor", "Announce", "CloseListeners", "Command", "Event", "Exit", "Exited", "Force",
            "Gate", "Heard", "Judged", "Kill", "Milestone", "NotForked", "Note", "Phase", "Promote",
            "QueuesEmpty", "ReloadAsked", "RetireAsked", "Rules", "ScaleAsked", "Spawn", "StartSuccessor",
-           "Steer", "StopAsked", "SuccessorFailed", "SuccessorReady", "Tell", "Tick", "UpgradeAsked", "Verdict",
-           "What"]  # fmt: skip
+           "Steer", "StopAsked", "SuccessorFailed", "SuccessorReady", "Tell", "Tick", "UpgradeAsked",
+           "Verdict", "What"]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,6 +240,7 @@ class Milestone(Enum):
     RELOADED = "it serves"
     RELOAD_FAILED = "it does not, and the old one serves on"
     STOPPING = "we leave"
+    UPGRADED = "we leave, and a successor serves"
 
 
 @dataclass(frozen=True, slots=True)

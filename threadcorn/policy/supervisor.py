@@ -273,7 +273,7 @@ class Supervisor:
         self.phase = Phase.DRAIN
         self.crew.leaving = leaving
         self.candidate = self.waiting = self._canary = None
-        self._say(e.Announce(Milestone.STOPPING))
+        self._say(e.Announce(Milestone.STOPPING if leaving.ours else Milestone.UPGRADED))
         if leaving.quick:
             self._quit_all(leaving.why)
             return

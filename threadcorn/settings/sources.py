@@ -15,6 +15,7 @@ ENV_PREFIX = "THREADCORN_"
 
 # Names with our prefix that are words between our own processes, no settings.
 CMD_ARGS = ("THREADCORN_CMD_ARGS", "GUNICORN_CMD_ARGS")
+INHERIT = "THREADCORN_INHERIT"
 
 
 class Source(Enum):

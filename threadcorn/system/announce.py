@@ -29,9 +29,11 @@ class PidFile:
         self.path = os.path.abspath(path)
         self._fd = -1
 
-    def create(self) -> None:
-        """Raises BootError when another server holds it, or it cannot be written."""
-        self._refuse_the_living()
+    def create(self, *, takes_over: bool = False) -> None:
+        """Raises BootError when another server holds it (unless that is our predecessor), or it cannot be
+        written."""
+        if not takes_over:
+            self._refuse_the_living()
         beside = f"{self.path}.{os.getpid()}"
         try:
             # 0644: a file that only root may read helps nobody who is asked "which pid is it?".

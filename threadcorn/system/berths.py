@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from threadcorn.system.listeners import ShardGroup
 
-__all__ = ["Berth", "close_all", "leave_to_parent", "open_berths"]
+__all__ = ["Berth", "close_all", "hand_down", "leave_to_parent", "open_berths"]
 
 # Room for a burst of connections that a draining sibling hands over before this worker gets to read them.
 # The kernel clamps it to its own limit.
@@ -25,13 +25,20 @@ class Berth:
     """One slot's place. `bell` is polled for reading; siblings `ring()` it, its owner `hush()`es it."""
 
     __slots__ = ("_ringer", "bell", "inbox", "listeners", "slot")
+    inbox: tuple[socket.socket, socket.socket]
 
-    def __init__(self, slot: int, listeners: list[socket.socket]) -> None:
+    def __init__(
+        self, slot: int, listeners: list[socket.socket], inherited: Sequence[int] | None = None
+    ) -> None:
         self.slot = slot
         self.listeners = listeners
+        if inherited is not None:
+            self.bell, self._ringer = inherited[:2]
+            self.inbox = socket.socket(fileno=inherited[2]), socket.socket(fileno=inherited[3])
+            return
         self.bell, self._ringer = _open_bell()
         try:
-            self.inbox: tuple[socket.socket, socket.socket] = _open_inbox()
+            self.inbox = _open_inbox()
         except BaseException:
             for fd in {self.bell, self._ringer}:
                 os.close(fd)
@@ -67,17 +74,39 @@ class Berth:
         return f"<Berth {self.slot} listeners={[s.fileno() for s in self.listeners]} bell={self.bell}>"
 
 
-def open_berths(groups: Sequence[ShardGroup], count: int) -> list[Berth]:
-    """`count` berths over these groups, in slot order. Whatever fails, nothing is left open."""
+def open_berths(
+    groups: Sequence[ShardGroup], count: int, inherited: Mapping[str, int] | None = None
+) -> list[Berth]:
+    """`count` berths over these groups, in slot order. Whatever fails, nothing is left open.
+
+    `inherited` is what a predecessor's `hand_down` gave: bells and inboxes then are the same ones, so that
+    what its workers hand over is read by ours.
+    """
     berths: list[Berth] = []
     try:
         for slot in range(count):
-            berths.append(Berth(slot, [group.shard(slot) for group in groups]))  # noqa: PERF401 - see below
+            theirs = [(inherited or {}).get(name) for name in _names(slot)]
+            known = [fd for fd in theirs if fd is not None]
+            whole = known if len(known) == len(theirs) else None
+            berths.append(Berth(slot, [group.shard(slot) for group in groups], whole))
     except BaseException:
         # A list comprehension would lose the berths that were made when a descriptor limit is hit.
         close_all(berths)
         raise
     return berths
+
+
+def hand_down(berths: Sequence[Berth]) -> dict[str, int]:
+    """Bells and inboxes by name, for a successor."""
+    named: dict[str, int] = {}
+    for berth in berths:
+        fds = berth.bell, berth._ringer, berth.inbox[0].fileno(), berth.inbox[1].fileno()  # noqa: SLF001
+        named.update(zip(_names(berth.slot), fds, strict=True))
+    return named
+
+
+def _names(slot: int) -> list[str]:
+    return [f"berth {slot} {what}" for what in ("bell", "ringer", "inbox", "letter box")]
 
 
 def close_all(berths: Sequence[Berth]) -> None:

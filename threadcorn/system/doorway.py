@@ -30,6 +30,16 @@ class Doorway:
         self.name = name
         self._inode = os.lstat(path).st_ino if path is not None else 0
 
+    @classmethod
+    def adopt(cls, fd: int) -> Doorway:
+        """One that a predecessor has opened."""
+        sock = socket.socket(fileno=fd)
+        sock.setblocking(False)
+        if sock.family == socket.AF_UNIX:
+            path = os.fsdecode(sock.getsockname())
+            return cls(sock, path if os.path.lexists(path) else None, f"unix:{path}")
+        return cls(sock, None, _name(sock))
+
     def close(self) -> None:
         """Close it, and remove its file unless somebody else has put one there."""
         self.sock.close()
@@ -65,9 +75,12 @@ def open_admin(text: str) -> Doorway:
         raise BootError(
             f"admin_bind {text}: cannot listen there: {error.strerror}", "choose another --admin-bind"
         ) from error
+    return Doorway(sock, None, _name(sock))
+
+
+def _name(sock: socket.socket) -> str:
     host, port = sock.getsockname()[:2]
-    name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    return Doorway(sock, None, name)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def open_private(path: str, setting: str = "control_socket", mask: int = 0o177) -> Doorway:

@@ -19,13 +19,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from threadcorn.errors import BootError, ConfigError
+from threadcorn.settings.sources import INHERIT
 from threadcorn.system.addresses import Address, Kind, parse
 from threadcorn.system.binding import FileMark
 from threadcorn.system.listeners import ShardGroup
 
-__all__ = ["VARIABLES", "Activated", "Inheritance", "activated", "hand_down", "let_through", "take_over"]
+__all__ = ["VARIABLES", "Activated", "Inheritance", "activated", "hand_down", "let_through", "take_over",
+           "tell_predecessor"]  # fmt: skip
 
-VARIABLE = "THREADCORN_INHERIT"
+VARIABLE = INHERIT
 VARIABLES = (VARIABLE, "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
 
 FIRST_FD = 3  # of sd_listen_fds(3)
@@ -159,6 +161,17 @@ def take_over(environ: Mapping[str, str]) -> Inheritance | None:
         for entry in entries
     ]
     return Inheritance(groups, {name: fd for name, (fd, _) in named.items()})
+
+
+def tell_predecessor(papers: str, text: str) -> None:
+    """Say why there will be no successor, on the wire on which "ready" was expected. Only the descriptor
+    is checked: this is also said when the rest of the papers cannot be read."""
+    try:
+        fd, inode = json.loads(papers)["named"]["ready"]
+        if os.fstat(fd).st_ino == inode:
+            os.write(fd, f"failed\n{text}".encode("utf-8", "replace"))
+    except (OSError, ValueError, TypeError, KeyError):
+        pass  # then our exit code has to do
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,14 +9,15 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 from threadcorn.errors import BootError, ExitCode
 from threadcorn.system import signals
 from threadcorn.system.signals import Sig
 
-__all__ = ["Child", "Death", "become", "fork", "is_alive", "kill", "reap"]
+__all__ = ["Child", "Death", "Program", "become", "fork", "is_alive", "kill", "reap"]
 
 
 @dataclass(slots=True)
@@ -49,6 +50,24 @@ class Death:
         if self.signal == Sig.SIGKILL:
             return f"killed by {by}" + (", by the kernel because memory was used up" if out_of_memory else "")
         return f"killed by {by}" + (", core dumped" if self.dumped else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What is on disk, as we were started: to be executed again in the same place."""
+
+    argv: Sequence[str]  # the executable first
+    environ: Mapping[str, str]
+    directory: str
+
+    def execute(self, extra: Mapping[str, str]) -> NoReturn:
+        """Become it. Raises OSError, and then this process is still what it was."""
+        environ = {**self.environ, **extra}
+        if "WATCHDOG_PID" in environ:
+            # systemd's watchdog is fed by whoever finds his own number there.
+            environ["WATCHDOG_PID"] = str(os.getpid())
+        os.chdir(self.directory)
+        os.execve(self.argv[0], list(self.argv), environ)
 
 
 def fork(live: Callable[[], int]) -> Child:
