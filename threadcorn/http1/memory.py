@@ -1,19 +1,17 @@
 """What clients repeat, and what it meant: HPACK's idea without its protocol.
 
-A browser, a proxy, a health check send the same fields again and again, byte for byte, and many of them ask
-for the same few paths. To compare bytes costs a tenth of parsing them.
+Browsers, proxies and health checks send the same field lines again and again, byte for byte, and many of them
+ask for the same few paths. To find the bytes again costs a fraction of taking them apart.
 
-A key is the whole block of a client and is compared whole, so what one client sent is found by nobody who
-does not send the same. Everything is bounded, and forgotten when it is full: a client that sends something
-new each time costs the others no more than a parse.
+Nothing here decides whether a request is right: httptools sees every head, remembered or not. A field that
+carries a secret is not remembered. Everything is bounded, and forgotten when it is full: a client that sends
+something new each time costs the others no more than taking theirs apart.
 
 Shared by the parsers of all threads. Each operation on a dict is atomic by itself, and an entry that is
 lost or made twice changes nothing.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 from threadcorn.http1.rules import METHODS, path_info
 
@@ -22,8 +20,13 @@ __all__ = ["Memory", "Start"]
 #: Entries, and the most bytes of one of them.
 STARTS = 512
 LONGEST_START = 80
-BLOCKS = 256
-LONGEST_BLOCK = 2048
+FIELDS = 1024
+LONGEST_FIELD = 256
+
+#: Fields whose values are secrets, or never come again.
+_FORGOTTEN = frozenset(
+    ("HTTP_COOKIE", "HTTP_AUTHORIZATION", "HTTP_PROXY_AUTHORIZATION", "HTTP_X_API_KEY", "CONTENT_LENGTH")
+)
 
 #: Method, target, decoded path, query, and whether it is HTTP/1.1.
 Start = tuple[str, str, str, str, bool]
@@ -32,13 +35,13 @@ _VERSIONS = {"HTTP/1.1": True, "HTTP/1.0": False}
 
 
 class Memory:
-    """Request lines and field blocks that were right. For one set of limits, since right depends on them."""
+    """Request lines and field lines, taken apart."""
 
-    __slots__ = ("blocks", "starts")
+    __slots__ = ("fields", "starts")
 
     def __init__(self) -> None:
         self.starts: dict[bytes, Start] = {}
-        self.blocks: dict[bytes, dict[str, str]] = {}
+        self.fields: dict[bytes, tuple[str, str]] = {}
 
     def start(self, line: bytes) -> Start | None:
         """A request line of the usual kind, `METHOD /path?query HTTP/1.x`, taken apart.
@@ -71,11 +74,9 @@ class Memory:
             self.starts[line] = start
         return start
 
-    def keep_block(self, block: bytes, environ: dict[str, Any]) -> None:
-        """Remember the fields of a request that was right and has no body."""
-        if len(block) <= LONGEST_BLOCK:
-            if len(self.blocks) >= BLOCKS:
-                self.blocks.clear()
-            self.blocks[block] = {
-                key: environ[key] for key in environ if key[:5] == "HTTP_" or key == "CONTENT_TYPE"
-            }
+    def keep_field(self, line: bytes, field: tuple[str, str]) -> None:
+        """Remember key and value of a field line."""
+        if len(line) <= LONGEST_FIELD and field[0] not in _FORGOTTEN:
+            if len(self.fields) >= FIELDS:
+                self.fields.clear()
+            self.fields[line] = field

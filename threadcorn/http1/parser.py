@@ -5,12 +5,11 @@ and `check_partial()` refuses early what can never become a request (both in lin
 cannot depend on how bytes were split, ten thousand idle connections own no parser, and half a head can be
 handed to another process as what it is, bytes.
 
-There are three ways through `HeadParser.parse()`, and one result:
+There are two ways through `HeadParser.parse()`, and one result:
 
-* Clients repeat themselves. A field block that is remembered (memory.py) was right before, byte for byte,
-  and needs no parser.
-* Other blocks are shown to httptools, which is strict where it should be, and gives field by field to
-  `on_header()`. That, and the path above, are unrolled on purpose: each line is paid by every request.
+* httptools is strict where it should be: when it says yes, the lines can be cut at their first colon. What
+  clients repeat is found in memory.py instead of being cut again. This path is unrolled on purpose: each line
+  of it is paid by every request.
 * The exact path takes everything unusual, and everything that was refused: it judges the lines with
   lines.py, so that the status does not depend on who noticed first. What it lets pass has been accepted by
   two parsers that know nothing of each other.
@@ -23,7 +22,7 @@ httptools is asked about the head only. It cannot say where a body ends; and aft
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserUpgrade, HttpRequestParser
@@ -60,9 +59,9 @@ _PER_REQUEST = {
 #: Fields that fit into an environ without building its table anew.
 _ROOM = 16
 
-#: One block in so many that were not known is remembered: cheaper than to find out which come again, and a
-#: client that does repeat itself is known soon enough.
-_SAMPLE = 32
+#: One field in so many that were not known is remembered: cheaper than to find out which come again, and one
+#: that does come again is known soon enough.
+_SAMPLE = 8
 
 #: Fields that may come once. Joining two of them would hide one from somebody.
 _SINGLE = frozenset(("HTTP_HOST", "CONTENT_LENGTH", "CONTENT_TYPE"))
@@ -79,11 +78,8 @@ _FRAMING = frozenset(
     )
 )
 
-#: For `_more`: a field that must not be served. More fields than any limit allows.
-REFUSED = 1 << 32
-
-#: Where no field is put.
-_NOTHING: dict[str, Any] = {}
+#: For `_more`: a field that must not be served.
+REFUSED = 1
 
 #: The process has one set of limits, its tests have many.
 _memories: dict[Limits, Memory] = {}
@@ -117,44 +113,46 @@ class HeadParser:
     """Parses whole heads, one after the other. One for each thread: it is not thread-safe."""
 
     __slots__ = (
-        "_base", "_block_of", "_environ", "_feed", "_limits", "_memory", "_misses", "_more", "_short",
-        "_start_of", "_template",
+        "_base", "_feed", "_field_of", "_limits", "_memory", "_misses", "_more", "_short", "_start_of",
+        "_template",
     )  # fmt: skip
 
     def __init__(self, limits: Limits, template: Mapping[str, Any]) -> None:
         self._limits = limits
         self._memory = memory = _memories.setdefault(limits, Memory())
         self._start_of = memory.starts.get
-        self._block_of = memory.blocks.get
+        self._field_of = memory.fields.get
         self._misses = 0
         self._template = _with_room({**_PER_REQUEST, **template})
         self._base = len(self._template)
         # A head that is no longer than any of the limits breaks none of them.
         self._short = min(limits.line, limits.field_size, limits.head)
-        # Where `on_header()` puts fields, and how many came that have no key of their own there.
-        self._environ: dict[str, Any] = {}
-        self._more = 0
+        self._more = 0  # REFUSED when one of the fields of this head must not be served
         self._renew()
 
     def _renew(self) -> None:
-        self._feed = HttpRequestParser(self).feed_data
+        # No callbacks: httptools judges the head, its lines are cut here.
+        self._feed = HttpRequestParser(None).feed_data
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """One field, from httptools or from the exact path."""
-        environ = self._environ
-        try:
-            key = KEYS[name]
-            # httptools leaves white space at the end of a value.
-            if value[-1] > 32 and key not in environ:
-                environ[key] = value.decode("latin-1")
-                return
-        except LookupError:
-            pass
-        self._odd_header(name, value.strip(b" \t").decode("latin-1"))
+    def _cut(self, field: bytes) -> tuple[str, str]:
+        """Key and value of a field line that httptools has accepted. KeyError: a name not in the table."""
+        name, _, value = field.partition(b":")
+        known = (KEYS[name], value.strip(b" \t").decode("latin-1"))
+        self._misses = misses = self._misses + 1
+        if misses % _SAMPLE == 0:
+            self._memory.keep_field(field, known)
+        return known
 
-    def _odd_header(self, raw_name: bytes, value: str) -> None:
-        """A field that is new, empty, not trimmed, came before, or is to be dropped or refused."""
-        environ = self._environ
+    def _put(self, environ: dict[str, Any], fields: Iterable[bytes]) -> bool:
+        """Put field lines into an environ one by one. False: one of them must not be served."""
+        self._more = 0
+        for field in fields:
+            name, _, value = field.partition(b":")
+            self._odd_header(environ, name, value.strip(b" \t").decode("latin-1"))
+        return self._more < REFUSED
+
+    def _odd_header(self, environ: dict[str, Any], raw_name: bytes, value: str) -> None:
+        """A field that may be new, may have come before, may have to be dropped or refused."""
         key = KEYS.get(raw_name)
         if key is None:
             name = raw_name.decode("ascii")
@@ -168,37 +166,44 @@ class HeadParser:
                 key = rules.key_of(name)
             # Otherwise dropped: WSGI could not tell it from the name with a dash.
         if key is None:
-            self._more += 1
-        elif key not in environ:
+            return
+        if key not in environ:
             environ[key] = value
         elif key in _SINGLE:
             self._more = REFUSED
         else:
-            self._more += 1
             environ[key] += ("; " if key == "HTTP_COOKIE" else ", ") + value
 
     def parse(self, head: bytes) -> Request:
         """Parse exactly the bytes up to and with the blank line. Raises ProtocolViolation."""
         if len(head) > self._short:
             return self._exact(head)
-        line, _, block = head.partition(b"\r\n")
+        try:
+            self._feed(head)
+        except (HttpParserError, HttpParserUpgrade):
+            return self._exact(head)
+        line, *fields, _, _ = head.split(b"\r\n")
         environ = self._template.copy()
-        fields = self._block_of(block)
-        if fields is not None:
-            environ.update(fields)
-        else:
-            self._environ = environ
-            self._more = 0
-            try:
-                self._feed(head)
-            except (HttpParserError, HttpParserUpgrade):
+        known_field = self._field_of
+        try:
+            for field in fields:
+                known = known_field(field)
+                if known is None:
+                    known = self._cut(field)
+                environ[known[0]] = known[1]
+            usual = len(environ) - self._base == len(fields)
+        except KeyError:
+            usual = False
+        if not usual:
+            # A name that is new, came twice, or is to be dropped or refused.
+            environ = self._template.copy()
+            if not self._put(environ, fields):
                 return self._exact(head)
-            self._environ = _NOTHING  # what the application leaves in an environ must not live on here
-            host = environ.get("HTTP_HOST")
-            if host not in HOSTS and not rules.is_host(host):
-                return self._exact(head)
-            if len(environ) - self._base + self._more > self._limits.fields:
-                return self._exact(head)
+        if len(fields) > self._limits.fields:
+            return self._exact(head)
+        host = environ.get("HTTP_HOST")
+        if host not in HOSTS and not rules.is_host(host):
+            return self._exact(head)
         start = self._start_of(line) or self._memory.start(line)
         if start is None:
             return self._exact(head)
@@ -220,16 +225,11 @@ class HeadParser:
         request.keep = keep
         request.length = 0
         request.expect = False
-        if fields is None:
-            if "CONTENT_LENGTH" in environ or "HTTP_TRANSFER_ENCODING" in environ or "HTTP_EXPECT" in environ:
-                self._renew()  # httptools waits for the body now
-                self._frame(request, environ)
-                return request
-            if not keep:
-                self._renew()  # httptools takes nothing more after a last request
-            self._misses = misses = self._misses + 1
-            if misses % _SAMPLE == 0:
-                self._memory.keep_block(block, environ)
+        if "CONTENT_LENGTH" in environ or "HTTP_TRANSFER_ENCODING" in environ or "HTTP_EXPECT" in environ:
+            self._renew()  # httptools waits for the body now
+            self._frame(request, environ)
+        elif not keep:
+            self._renew()  # httptools takes nothing more after a last request
         return request
 
     def _frame(self, request: Request, environ: dict[str, Any]) -> None:
@@ -258,7 +258,6 @@ class HeadParser:
     def _exact(self, head: bytes) -> Request:
         """Everything unusual, and everything refused. In whatever state httptools is, it starts anew."""
         self._renew()
-        self._environ = _NOTHING
         (method, version11, raw, target), fields = judge(head, self._limits)
         environ = self._template.copy()
         request = Request()
@@ -270,11 +269,9 @@ class HeadParser:
         environ["QUERY_STRING"] = target.query
         environ["SERVER_PROTOCOL"] = "HTTP/1.1" if version11 else "HTTP/1.0"
         request.version11 = version11
-        self._environ = environ
         self._more = 0
         for name, value in fields:
-            self.on_header(name, value)
-        self._environ = _NOTHING
+            self._odd_header(environ, name, value.strip(b" \t").decode("latin-1"))
         if self._more >= REFUSED:
             raise ProtocolViolation(
                 400, "a field that may come once came twice, or a name with an underscore"
