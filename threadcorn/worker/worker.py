@@ -75,7 +75,6 @@ class Worker:
         self._log: logging.Logger = boot.log
         self._channel = boot.channel
         self._waiter = Waiter()
-        self._signals = SignalReader((Sig.SIGTERM, Sig.SIGINT, Sig.SIGQUIT, Sig.SIGUSR1))
         self._exit: int | None = None
         self._departure: Departure | None = None
         self._orphan_until: float | None = None
@@ -178,6 +177,9 @@ class Worker:
         self._acceptor = Acceptor(self._reactor, self._neighbours, self._log, self._pool.pressure)
         self._handover = Handover(self._reactor, self._neighbours, self._log)
         self._acceptor.on_change = self._handover.open
+        # Not before the application is loaded: until then a signal ends the process by its default action,
+        # because an import that hangs could not be told anything.
+        self._signals = SignalReader((Sig.SIGTERM, Sig.SIGINT, Sig.SIGQUIT, Sig.SIGUSR1))
         for fd in (self._attention_r, self._channel.fileno(), self._signals.fileno()):
             self._waiter.watch(fd)
 
