@@ -214,10 +214,9 @@ def events(
         kind = rand.choice(kinds)
         if kind == "HUP":
             server.process.send_signal(signal.SIGHUP)
-            more = 0
         elif kind in ("TTIN", "TTOU"):
             change = 1 if kind == "TTIN" else -1
-            if not -workers + 1 < more + change < 3:
+            if not min(0, 2 - workers) <= more + change < 3:
                 continue
             more += change
             server.process.send_signal(signal.SIGTTIN if change > 0 else signal.SIGTTOU)

@@ -1,7 +1,8 @@
 """How a worker leaves: it accepts nothing more, gives its connections away, finishes what runs.
 
 Connections that wait for bytes go to a sibling at once, the others when their response is over, so clients
-notice nothing. Where nobody can take them (the last stop, no sibling) each response says that it is the last
+notice nothing. Where nobody can take them yet, because the only worker was told to leave, they wait for its
+successor. Where nobody will (the last stop) each response says that it is the last
 one, and connections between two requests are closed a few at a time: a thousand clients that all come back in
 the same instant would be a second problem. What is being received is never closed.
 """
@@ -49,6 +50,7 @@ class Departure:
         self._began = now
         self._last = now
         self.until = now + seconds
+        self._hope_until = now + seconds / 2
         self._credit = float(AT_ONCE)
         self._rate = max(A_SECOND, 2 * len(self._reactor.connections) / max(0.1, seconds))
         self._fresh_until = now + min(FRESH, seconds / 2)
@@ -69,10 +71,11 @@ class Departure:
         """Go round once: a few times in a tenth of a second."""
         reactor = self._reactor
         possible = not self._alone and self._handover.look()
-        reactor.close_each = not possible or reactor.limits.keepalive <= 0
+        hope = not self._alone and now < self._hope_until and self._neighbours.expects_somebody
+        reactor.close_each = not (possible or hope) or reactor.limits.keepalive <= 0
         self._credit = min(self._credit + (now - self._last) * self._rate, self._rate)
         self._last = now
-        if not possible and not self._alone:
+        if not possible and not hope and not self._alone:
             # Nobody else serves this slot. What was given to it just before is ours to end well.
             self._handover.take(self._neighbours.own)
         for conn in reactor.snapshot():
@@ -80,7 +83,7 @@ class Departure:
                 continue
             if possible:
                 self._handover.give(conn)
-            elif self._credit >= 1 and self._closable(conn, now):
+            elif not hope and self._credit >= 1 and self._closable(conn, now):
                 self._credit -= 1
                 reactor.retire(conn)
             conn.token.release()

@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Any
 from threadcorn.policy.accepting import UNFIT, figure, worth
 from threadcorn.policy.cells import (
     ARBITER_DRAINING,
+    ARBITER_SUCCESSOR,
+    ARBITER_WANTED,
     BUSY,
+    CELLS,
     GENERATION,
     HEARTBEAT,
     LAG,
@@ -85,6 +88,7 @@ class Neighbours:
             if slots > 1
         }
         self._mine = page.cells if page is not None else None
+        self._inherited: list[Sibling] = []
 
     def look(self) -> bool:
         """Read who serves what. True when it has changed. Costs a microsecond when it has not."""
@@ -121,6 +125,14 @@ class Neighbours:
         """The whole server is about to end: nobody is to be given anything any more."""
         return self._page is not None and bool(self._page.board.arbiter.cells[ARBITER_DRAINING])
 
+    @property
+    def expects_somebody(self) -> bool:
+        """The server goes on, so there will be a worker again should there be none now."""
+        page = self._page
+        if page is None or self.stopping:
+            return False
+        return bool(page.board.arbiter.cells[ARBITER_WANTED])
+
     def publish(self, busy: int, waiting: int, opened: int) -> int:
         """Say how much there is to do here; a store."""
         mine = self._mine
@@ -138,7 +150,20 @@ class Neighbours:
 
     def takers(self) -> list[Sibling]:
         """Siblings that can be given a connection: the newest generation first, which is not about to be
-        replaced itself, then the least loaded."""
+        replaced itself, then the least loaded. After an upgrade, the workers of the successor."""
+        if self._page is not None and self._page.board.arbiter.cells[ARBITER_SUCCESSOR]:
+            return self._heirs()
         now = monotonic_ns()
         fit = [(-s.generation, s.expected(now), n, s) for n, s in enumerate(self.siblings)]
         return [sibling for _, load, _, sibling in sorted(fit) if load < UNFIT]
+
+    def _heirs(self) -> list[Sibling]:
+        """They read the inboxes of all slots. What they have to do stands in a scoreboard that we do not see:
+        each gets as many as the others."""
+        if not self._inherited and self._page is not None:
+            wanted = max(1, int(self._page.board.arbiter.cells[ARBITER_WANTED]))
+            self._inherited = [Sibling(berth, _UNSEEN) for berth in self._berths[:wanted]]
+        return self._inherited
+
+
+_UNSEEN = (0,) * CELLS
