@@ -2,95 +2,299 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
-from typing import Any
+import socket
+import zipapp
+from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.kit import ServerProcess, eventually
+from tests.kit import ServerProcess, connect, eventually
 from tests.process.crowd import Crowd
+from tests.process.line import APP, RUNGS, Line, lives, reach
 
-APP = """
-import os
-VERSION = {version!r}
-def app(environ, start_response):
-    environ["wsgi.input"].read()
-    body = (VERSION + " " + str(os.getppid())).encode()
-    start_response("200 OK", [("Content-Length", str(len(body)))])
-    return [body]
-"""
-
-
-class Line(ServerProcess):
-    """A server with a pid file, and its successors."""
-
-    def __init__(self, *options: str, source: str = APP.format(version="one"), **how: Any) -> None:
-        super().__init__(None, "--pid", "pid", *options, source=source, **how)
-        self.serving = 0
-
-    def start(self) -> None:
-        super().start()
-        self.serving = self.named()
-
-    def named(self) -> int:
-        """Who stands in the pid file."""
-        try:
-            return int((self.directory / "pid").read_text())
-        except (OSError, ValueError):
-            return 0
-
-    def deploy(self, version: str) -> None:
-        (self.directory / "application.py").write_text(APP.format(version=version))
-
-    def upgrade(self) -> int:
-        """USR2 to whoever serves; wait until a successor serves alone. Its pid."""
-        before = self.serving
-        os.kill(before, signal.SIGUSR2)
-        eventually(lambda: self.named() not in (0, before), within=20, what="a successor in the pid file")
-        eventually(lambda: not _lives(before), within=20, what="the predecessor has left")
-        self.serving = self.named()
-        return self.serving
-
-    def end(self, number: int = signal.SIGTERM) -> None:
-        os.kill(self.serving, number)
-        eventually(lambda: not _lives(self.serving), within=20, what="the server has ended")
-
-    def logged(self, text: str, count: int = 1) -> None:
-        eventually(lambda: self.log.count(text) >= count, within=20, what=f"{text!r} in the log")
-
-
-def _lives(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-RUNGS = [
-    pytest.param("127.0.0.1:0", (), id="filter"),
-    pytest.param("127.0.0.1:0", ("--no-shard",), id="shared"),
-    pytest.param("unix", (), id="unix"),
-    pytest.param("fd", (), id="fd"),
-    pytest.param("[::]:0", (), id="dual-stack"),
-]
+SECOND = APP.format(version="the second")
+BROKEN = "raise RuntimeError('a deploy that went wrong')\n"
+# Boots for as long as the test wants it to.
+HANGS = """
+import os, time
+open("hangs", "w").close()
+until = time.monotonic() + 30
+while not os.path.exists("go on") and time.monotonic() < until:
+    time.sleep(0.01)
+""" + APP.format(version="late")
 
 
 @pytest.mark.parametrize(("bind", "options"), RUNGS)
 def test_a_successor_takes_over_under_load(bind: str, options: tuple[str, ...]) -> None:
     """New code serves, nothing was lost, the old arbiter and its workers are gone, and so a second time."""
     with Line("--workers", "2", *options, bind=bind) as server:
-        with Crowd(server.address.replace("[::]", "[::1]")) as crowd:
-            for version in ("second", "the third")[: 1 if options else 2]:
-                server.deploy(version)
+        with Crowd(reach(server)) as crowd:
+            for version in ("the second", "a third one")[: 1 if options else 2]:
+                server.deploy(APP.format(version=version))
                 new = server.upgrade()
                 crowd.more(50)
-                assert server.get(address=crowd.address).body == f"{version} {new}".encode()
+                assert server.get(address=reach(server)).body == f"{version} {new}".encode()
         assert not crowd.lost, crowd.lost
         assert not crowd.refused
         assert server.wait() == 0
         server.end()
         if bind != "fd":
             with pytest.raises(OSError, match=r"refused|No such file"):
-                server.get(address=crowd.address)
+                server.get(address=reach(server))
+
+
+def test_idle_connections_go_to_the_successors_workers() -> None:
+    """Connections between two requests, fresh ones and half a request see neither an end nor a delay."""
+    with Line("--workers", "2", "--graceful-timeout", "20") as server:
+        idle = [server.connect() for _ in range(20)]
+        for client in idle:
+            assert client.get("/").status == 200
+        half, fresh = server.connect(), server.connect()
+        half.send(b"GET / HTTP/1.1\r\nHost: t\r\nX-Half: ")
+        server.deploy(SECOND)
+        answer = f"the second {server.upgrade()}".encode()
+        half.send(b"yes\r\n\r\n")
+        assert half.reply().body == answer
+        for client in [*idle, fresh]:
+            assert client.get("/").body == answer
+        server.end()
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        pytest.param("application.py", BROKEN, "a deploy that went wrong", id="application"),
+        pytest.param("threadcorn.conf.py", "workers = 'many'\n", "workers", id="configuration"),
+    ],
+)
+def test_a_successor_that_cannot_start_changes_nothing(file: str, text: str, said: str) -> None:
+    """We serve on, say why, and the next attempt with the mistake repaired succeeds."""
+    with Line("--workers", "2") as server, Crowd(reach(server)) as crowd:
+        before = server.children()
+        (server.directory / file).write_text(text)
+        server.tell(signal.SIGUSR2)
+        server.logged("Upgrade failed, we serve on")
+        assert said in server.log
+        crowd.more(30)
+        assert server.children() == before
+        assert server.named() == server.serving
+        (server.directory / file).write_text(SECOND if file == "application.py" else "")
+        server.upgrade()
+        crowd.end()
+        assert not crowd.lost, crowd.lost
+        server.end()
+
+
+def successor(server: Line) -> int:
+    """The successor while it boots."""
+    eventually((server.directory / "hangs").exists, within=20)
+    for pid in server.children():
+        if psutil.Process(pid).children():
+            return pid
+    raise AssertionError(f"none of {server.children()} has children")
+
+
+def test_a_successor_that_is_killed_changes_nothing() -> None:
+    """Its half-made workers end by themselves, and there is never more than one: a second USR2 is refused."""
+    with Line("--workers", "2") as server, Crowd(reach(server)) as crowd:
+        before = server.children()
+        server.deploy(HANGS)
+        server.tell(signal.SIGUSR2)
+        pid = successor(server)
+        theirs = psutil.Process(pid).children()
+        server.tell(signal.SIGUSR2)
+        server.logged("UpgradeAsked refused")
+        assert len(server.children()) == len(before) + 1
+        os.kill(pid, signal.SIGKILL)
+        server.logged("killed by SIGKILL")
+        (server.directory / "go on").touch()
+        eventually(lambda: not any(lives(child.pid) for child in theirs), within=20)
+        crowd.more(30)
+        assert server.children() == before
+        crowd.end()
+        assert not crowd.lost, crowd.lost
+        server.end()
+
+
+def test_a_stop_during_an_upgrade_ends_both() -> None:
+    """The successor that boots is of no use any more, and may not shut the sockets before the last answer."""
+    with Line("--workers", "1") as server:
+        server.deploy(HANGS)
+        server.tell(signal.SIGUSR2)
+        pid = successor(server)
+        with Crowd(reach(server)) as crowd:
+            server.end()
+        assert not crowd.lost, crowd.lost
+        assert server.wait() == 0
+        eventually(lambda: not lives(pid), within=20)
+
+
+def test_the_successor_takes_over_from_a_predecessor_that_died() -> None:
+    """The old arbiter is killed half-way: the successor goes on booting, serves, and is upgraded itself."""
+    with Line("--workers", "1", exit_code=-signal.SIGKILL) as server:
+        server.deploy(HANGS)
+        server.tell(signal.SIGUSR2)
+        pid = successor(server)
+        server.tell(signal.SIGKILL)
+        (server.directory / "go on").touch()
+        eventually(lambda: server.named() == pid, within=20)
+        server.serving = pid
+        assert server.get().body == f"late {pid}".encode()
+        server.deploy(SECOND)
+        new = server.upgrade()
+        assert server.get().body == f"the second {new}".encode()
+        server.end()
+
+
+def test_a_daemon_is_upgraded() -> None:
+    """It goes to the background once; its successor is there already, and the pid file names it."""
+    script = """
+import os, subprocess, sys
+done = subprocess.run([sys.executable, "-m", "threadcorn", "--daemon", "--pid", "pid", "--bind", "unix:sock",
+                       "--error-logfile", "log", "application:app"], check=False)
+os.write(int(os.environ["READY_FD"]), b"ready unix:sock\\n")
+sys.exit(done.returncode)
+"""
+    with ServerProcess(script=script, source=APP.format(version="one"), check_descriptors=False) as server:
+        directory = server.directory
+        assert server.wait() == 0
+        first = int((directory / "pid").read_text())
+        address = f"unix:{directory}/sock"
+        with connect(address) as client:
+            assert client.get("/").body == f"one {first}".encode()
+        (directory / "application.py").write_text(SECOND)
+        os.kill(first, signal.SIGUSR2)
+        eventually(lambda: not lives(first), within=20)
+        second = int((directory / "pid").read_text())
+        with connect(address) as client:
+            assert client.get("/").body == f"the second {second}".encode()
+        (directory / "application.py").write_text(BROKEN)
+        os.kill(second, signal.SIGUSR2)
+        eventually(lambda: "a deploy that went wrong" in (directory / "log").read_text(), within=20)
+        eventually(lambda: "Upgrade failed" in (directory / "log").read_text(), within=20)
+        os.kill(second, signal.SIGTERM)
+        eventually(lambda: not lives(second), within=20)
+        assert not (directory / "pid").exists()
+
+
+def test_systemd_is_told_who_the_main_process_is(tmp_path: Path) -> None:
+    """MAINPID comes from the one it listens to; STOPPING does not follow, which would end the service."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.bind(str(tmp_path / "notify"))
+        notify.settimeout(20)
+        with Line(env={"NOTIFY_SOCKET": str(tmp_path / "notify")}) as server:
+            new = server.upgrade()
+            server.end()
+        notify.setblocking(False)
+        said = []
+        while True:
+            try:
+                said.append(notify.recv(4096).decode())
+            except BlockingIOError:
+                break
+    told = [text for text in said if "MAINPID" in text]
+    assert len(told) == 1
+    assert f"MAINPID={new}" in told[0]
+    assert "READY=1" in told[0]
+    stopping = [number for number, text in enumerate(said) if "STOPPING" in text]
+    assert len(stopping) == 1
+    assert stopping[0] > said.index(told[0])
+
+
+EMBEDDED = """
+import os
+from pathlib import Path
+from threadcorn.app.base import BaseApplication
+class Mine(BaseApplication):
+    def load_config(self):
+        self.cfg.set("bind", os.environ["BIND"])
+        self.cfg.set("ready_fd", os.environ["READY_FD"])
+        self.cfg.set("pidfile", "pid")
+        self.cfg.set("pre_exec", lambda server: Path("pre_exec").write_text(str(os.getpid())))
+    def load(self):
+        import application
+        return application.app
+Mine().run()
+"""
+CONSOLE = "import sys\nfrom threadcorn.cli import main\nsys.exit(main())\n"
+
+
+@pytest.mark.parametrize("how", ["embedded", "console", "zip"])
+def test_the_same_program_is_executed(how: str, tmp_path: Path) -> None:
+    """A script that embeds us, the console script, an archive as PEX makes them: what sys.argv has lost is
+    found; the configuration is read again in the directory of the start, also after a change of directory."""
+    script = EMBEDDED
+    if how != "embedded":
+        options = ["--bind", "BIND", "--ready-fd", "READY_FD", "--pid", "DIR/pid", "--chdir", "elsewhere"]
+        target = "DIR/run.pyz" if how == "zip" else "DIR/run"
+        (tmp_path / "archive").mkdir()
+        (tmp_path / "archive" / "__main__.py").write_text(CONSOLE)
+        zipapp.create_archive(tmp_path / "archive", tmp_path / "run.pyz")
+        (tmp_path / "run").write_text(CONSOLE)
+        script = f"""
+import os, sys
+words = {json.dumps([target, *options, "application:app"])}
+known = dict(BIND=os.environ["BIND"], READY_FD=os.environ["READY_FD"], DIR={str(tmp_path)!r})
+def full(word):
+    for name, value in known.items():
+        word = word.replace(name, value)
+    return word
+os.symlink(os.path.join(known["DIR"], os.path.basename(words[0])), os.path.basename(words[0]))
+words[0] = os.path.basename(words[0])
+words = [full(word) for word in words]
+os.makedirs("elsewhere")
+os.rename("application.py", "elsewhere/application.py")
+os.execv(sys.executable, [sys.executable, *words])
+"""
+    with Line(script=script) as server:
+        if how != "embedded":
+            server.serving = int((tmp_path / "pid").read_text())
+            server.named = lambda: int((tmp_path / "pid").read_text())  # type: ignore[method-assign]
+        place = server.directory if how == "embedded" else server.directory / "elsewhere"
+        (place / "application.py").write_text(SECOND)
+        new = server.upgrade()
+        assert server.get().body == f"the second {new}".encode()
+        if how == "embedded":
+            assert int((server.directory / "pre_exec").read_text()) == new
+        server.end()
+
+
+def test_the_admin_doors_go_along() -> None:
+    """Nobody who asks for readiness is refused or hears of the one that leaves; the control socket's file
+    stays until the last one has left."""
+    with Line("--admin-bind", "unix:admin", "--control-socket", "control") as server:
+        admin = f"unix:{server.directory}/admin"
+        inode = (server.directory / "control").stat().st_ino
+        for version in ("the second", "and a third"):
+            server.deploy(APP.format(version=version))
+            server.tell(signal.SIGUSR2)
+            before = server.serving
+            while lives(before):
+                assert server.get("/readyz", address=admin).status == 200
+            server.serving = server.named()
+            assert server.get("/readyz", address=admin).status == 200
+            assert (server.directory / "control").stat().st_ino == inode
+        server.end()
+        assert not (server.directory / "control").exists()
+
+
+def test_nothing_is_left_open_by_many_upgrades() -> None:
+    """The tenth successor has as many descriptors as the first server had, and its workers as well."""
+
+    def open_files(pid: int) -> int:
+        return len(os.listdir(f"/proc/{pid}/fd"))
+
+    with Line("--workers", "1", "--max-workers", "4") as server:
+        counts = []
+        for _ in range(4):
+            counts.append((open_files(server.serving), [open_files(pid) for pid in server.children()]))
+            server.upgrade()
+            eventually(lambda: len(server.children()) == 1)
+            assert server.get().status == 200
+        assert counts[1] == counts[-1], counts
+        assert abs(counts[0][0] - counts[-1][0]) <= 1, counts  # the ready descriptor of the test
+        server.end()
