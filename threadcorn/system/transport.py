@@ -43,9 +43,10 @@ FLUSH_TURN = 4 << 20
 class Budget:
     """Bytes that all connections of a worker together may keep in memory. Beyond it things go to files."""
 
-    __slots__ = ("_lock", "limit", "used")
+    __slots__ = ("_held", "_lock", "limit", "used")
 
     def __init__(self, limit: int) -> None:
+        self._held: dict[int, int] = {}  # by identity: how many outboxes refer to an object
         self.limit = limit or sys.maxsize
         self.used = 0
         self._lock = threading.Lock()
@@ -62,6 +63,27 @@ class Budget:
         """Count `size` bytes out."""
         if size:
             with self._lock:
+                self.used -= size
+
+
+    def hold(self, thing: object, size: int) -> bool:
+        """Count an object in, unless it is too much. A page that many clients get is in memory once."""
+        with self._lock:
+            held = self._held.get(id(thing), 0)
+            if not held:
+                if self.used + size > self.limit:
+                    return False
+                self.used += size
+            self._held[id(thing)] = held + 1
+            return True
+
+    def release(self, thing: object, size: int) -> None:
+        """Count it out. The caller has the object still, so its identity is its own."""
+        with self._lock:
+            held = self._held.pop(id(thing)) - 1
+            if held:
+                self._held[id(thing)] = held
+            else:
                 self.used -= size
 
 
@@ -89,6 +111,7 @@ class Outbox:
     __slots__ = (
         "_again",
         "_budget",
+        "_held",
         "_items",
         "_memory",
         "_memory_limit",
@@ -102,6 +125,7 @@ class Outbox:
 
     def __init__(self, memory_limit: int, spool_dir: str | None, budget: Budget) -> None:
         self._budget = budget
+        self._held: Any = None  # one large block that is kept as what it is, whatever its size
         self._items: deque[memoryview | FileSpan] = deque()
         self._memory = 0
         self._memory_limit = memory_limit
@@ -124,9 +148,25 @@ class Outbox:
             ):
                 self._items.append(memoryview(data))
                 self._memory += size
+            elif size > self._memory_limit and not self._items and self._hold(memoryview(data)):
+                # It is in memory already. To write ten megabytes to a file for each of many clients costs
+                # more than to remember them.
+                self._items.append(memoryview(data))
             else:
                 self._append_to_file(data)
             self.size += size
+
+    def _hold(self, view: memoryview) -> bool:
+        thing = view.obj
+        if not self._budget.hold(thing, len(memoryview(thing))):
+            return False
+        self._held = thing
+        return True
+
+    def _release(self) -> None:
+        thing, self._held = self._held, None
+        if thing is not None:
+            self._budget.release(thing, len(memoryview(thing)))
 
     def append_file(self, span: FileSpan) -> None:
         """Keep part of a file, whose descriptor becomes ours."""
@@ -197,9 +237,13 @@ class Outbox:
                         self._drop(item)
                 else:
                     done = sock.send(item)
-                    self._memory -= done
+                    own = item.obj is not self._held
+                    if own:
+                        self._memory -= done
                     if done == len(item):
                         items.popleft()
+                        if not own:
+                            self._release()
                     else:
                         items[0] = item[done:]
             except (BlockingIOError, InterruptedError):
@@ -221,6 +265,7 @@ class Outbox:
                     item.close()
             self._items.clear()
             self._spool = None
+            self._release()
             self._budget.give(self._memory)
             self.size = self._memory = 0
 

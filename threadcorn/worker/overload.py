@@ -7,6 +7,7 @@ next request stands at the end of it like anybody's. How long one may stand is `
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,10 @@ DOUBT = 0.25
 RETRY_AFTER = 1
 BODY = b"503 Service Unavailable\nThe server is busy, please try again.\n"
 
-GONE, TIMEOUT, STANDING = "client gone", "queue timeout", "standing queue"
+#: How much of a standing queue's bound is filled. Beyond it a request is refused when it comes.
+FILLED = 0.8
+
+GONE, TIMEOUT, STANDING, FULL = "client gone", "queue timeout", "standing queue", "full queue"
 
 
 class Admission:
@@ -36,7 +40,9 @@ class Admission:
         self._policy = Patience(limits.queue_timeout, limits.queue_target)
         self._probes = limits.probe_paths
         self.last_empty = reactor.now
-        self.finished_then = 0  # requests that had ended by that time
+        self._finished_then = 0  # requests that had ended by that time,
+        self._refused_then = 0  # and those of them that were refused
+        self.room = sys.maxsize  # requests that may wait without being too late when their turn comes
         self.service = 0.0  # about how long one takes (seconds); the tuner's estimate
         self.patience = limits.queue_timeout
         self.patience_ns = self._timeout_ns = ns(self.patience)
@@ -49,7 +55,11 @@ class Admission:
 
     def look(self, standing: float, finished: int, threads: int) -> None:
         """While the queue was not seen empty for `standing` seconds, after each poll."""
-        bound = self._policy.now(standing, finished - self.finished_then, threads, self.service)
+        served = finished - self._finished_then - (self.refused - self._refused_then)
+        bound = self._policy.now(standing, served, threads, self.service)
+        self.room = sys.maxsize
+        if bound < self._policy.timeout:
+            self.room = max(threads, int(served / standing * bound * FILLED))
         if bound != self.patience:
             self.patience = bound
             self.patience_ns = ns(bound)
@@ -58,7 +68,8 @@ class Admission:
     def empty(self, now: float, finished: int) -> None:
         """Nothing waits for a thread."""
         self.last_empty = now
-        self.finished_then = finished
+        self._finished_then, self._refused_then = finished, self.refused
+        self.room = sys.maxsize
         self.patience = self._policy.timeout
         self.patience_ns = ns(self.patience)
 
@@ -81,7 +92,14 @@ class Admission:
     @property
     def refused(self) -> int:
         """Requests answered with 503."""
-        return self.shed[TIMEOUT] + self.shed[STANDING]
+        return self.shed[TIMEOUT] + self.shed[STANDING] + self.shed[FULL]
+
+    def too_many(self, request: Request) -> bool:
+        """Refuse a request on arrival, because the queue in front of it is too long. False: it is a probe."""
+        if request.environ["PATH_INFO"] in self._probes:
+            return False
+        self.shed[FULL] += 1
+        return True
 
     def answer(self, keep: bool, body: bool) -> bytes:
         """503 with Retry-After. Built once a second, so that refusing costs next to nothing."""

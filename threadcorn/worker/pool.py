@@ -270,6 +270,8 @@ class Pool:
             # The lead was taken while we polled; the new leader may sleep already.
             reactor.ring()
         crowd = len(ready) + len(self.waiting)
+        if crowd > admission.room:
+            self._turn_back(seat, min(crowd - admission.room, len(ready)))
         if crowd > reactor.limits.max_queued or reactor.crowded:
             self._crowd(crowd)
         if now >= reactor.next_look:
@@ -289,6 +291,42 @@ class Pool:
         except IndexError:
             return  # two threads that led at once have emptied it
         reactor.alarm = min(reactor.next_poll, reactor.batch + self.admission.patience_ns)
+
+    def _turn_back(self, seat: Seat, count: int) -> None:
+        """The newest of those that wait would be late when their turn came: they are told at once."""
+        reactor = self.reactor
+        ready = reactor.ready
+        if not seat.parsers:
+            seat.parsers = self.make_parsers()
+        kept: list[tuple[int, int]] = []
+        for _ in range(count):
+            try:
+                event = fd, mask = ready.pop()
+            except IndexError:
+                break
+            conn = reactor.connections.get(fd)
+            if conn is None or conn.phase is not Phase.IDLE or not conn.token.acquire(False):
+                kept.append(event)
+                continue
+            conn.again = False
+            request = None
+            if not (mask & HANG_UP and self.unusual(conn, mask)):
+                request = self.intake.read(conn, seat.parsers)
+            if request is not None:
+                if not self.admission.too_many(request):
+                    self.dispatch((conn, request, reactor.batch))  # the token goes with it
+                    continue
+                self.refuse(conn, request)
+            conn.token.release()
+            if conn.again or conn.rest:
+                self.push(fd)
+        ready.extend(reversed(kept))
+
+    def refuse(self, conn: Connection, request: Request) -> str:
+        """503, prepared. The caller owns the connection; answers the outcome."""
+        keep = request.keep and request.version11 and conn.intake is None and not self.reactor.close_each
+        answer = self.admission.answer(keep, request.method != "HEAD")
+        return self.service.shed(conn, request, answer, keep)
 
     def _crowd(self, waiting: int) -> None:
         """Above `max_queued` connections wait in the kernel, where a sibling can take them."""
@@ -320,9 +358,7 @@ class Pool:
         if reason is GONE:
             self.reactor.close(conn)
             return ""
-        keep = request.keep and request.version11 and conn.intake is None and not self.reactor.close_each
-        answer = self.admission.answer(keep, request.method != "HEAD")
-        return self.service.shed(conn, request, answer, keep)
+        return self.refuse(conn, request)
 
     def expire(self, now: int) -> None:
         """Refuse what has been in `waiting` for too long: the caretaker, while all threads are busy."""

@@ -7,7 +7,7 @@ from resource import RUSAGE_THREAD, getrusage
 from time import thread_time_ns
 from typing import TYPE_CHECKING
 
-from threadcorn.http1.parser import Request
+from threadcorn.http1.parser import HeadParser, Request
 from threadcorn.policy.cells import CPU, READY_WAIT
 from threadcorn.system.poller import HANG_UP
 from threadcorn.worker.connection import Connection
@@ -37,6 +37,7 @@ class Seat:
     def __init__(self) -> None:
         self.polling = False
         self.in_app = 0
+        self.parsers: list[HeadParser] = []
 
 
 class Caretaker(Seat):

@@ -1,0 +1,97 @@
+"""What slow.py, overload.py and threads.py share: the servers with their options, and one application."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from random import random
+from typing import Any
+
+from running import HERE, ROOT, free_port
+
+__all__ = ["SERVERS", "Server", "app", "environment", "free"]
+
+free = free_port
+HELLO = b"Hello, World!"
+BIG = b"x" * 10_000_000
+
+
+def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    """Many kinds of work by path: /, /big, /cpu/MS, /sleep/MS, /mix."""
+    _, kind, *rest = environ["PATH_INFO"].split("/")
+    body = HELLO
+    if kind == "big":
+        body = BIG
+    elif kind == "cpu":
+        burn(float(rest[0]) / 1000)
+    elif kind == "sleep":
+        time.sleep(float(rest[0]) / 1000)
+    elif kind == "mix":
+        dice = random()
+        if dice < 0.02:
+            time.sleep(0.2)
+        elif dice < 0.03:
+            burn(0.05)
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+    return [body]
+
+
+def burn(seconds: float) -> None:
+    """Use the processor, by the thread's own clock: a busy machine does not make the work less."""
+    until = time.thread_time() + seconds
+    while time.thread_time() < until:
+        sum(range(100))
+
+
+@dataclass(frozen=True)
+class Server:
+    """How a server is started: (bin directory of the peers, target, threads, port) to a command."""
+
+    name: str
+    make: Callable[[str, str, int, int], list[str]]
+
+    def command(self, bin_: Path | None, target: str, threads: int, port: int) -> list[str]:
+        return self.make(f"{bin_}/" if bin_ else "", target, threads, port)
+
+
+def _threadcorn(bin_: str, target: str, threads: int, port: int) -> list[str]:
+    count = str(threads) if threads else "auto"
+    return [sys.executable, "-m", "threadcorn", "-b", f"127.0.0.1:{port}", "--threads", count,
+            "--worker-connections", "20000", target]  # fmt: skip
+
+
+def _gunicorn(bin_: str, target: str, threads: int, port: int) -> list[str]:
+    return [f"{bin_}python", "-m", "gunicorn", "-b", f"127.0.0.1:{port}", "-k", "gthread", "--threads",
+            str(threads or 8), "--worker-connections", "20000", "--keep-alive", "75", target]  # fmt: skip
+
+
+def _granian(bin_: str, target: str, threads: int, port: int) -> list[str]:
+    return [f"{bin_}granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port), "--workers",
+            "1", "--blocking-threads", str(threads or 8), target]  # fmt: skip
+
+
+def _waitress(bin_: str, target: str, threads: int, port: int) -> list[str]:
+    return [f"{bin_}python", str(HERE / "serve_waitress.py"), target, str(threads or 8), str(port), "20000"]
+
+
+SERVERS = {
+    server.name: server
+    for server in (
+        Server("threadcorn", _threadcorn),
+        Server("gunicorn", _gunicorn),
+        Server("granian", _granian),
+        Server("waitress", _waitress),
+    )
+}
+
+
+def environment(server: Server) -> dict[str, str]:
+    """Nothing of the person's own settings."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "THREADCORN_", "GUNICORN_"))}
+    own = [str(ROOT)] if server.name == "threadcorn" else []
+    env["PYTHONPATH"] = os.pathsep.join([str(HERE), *own])
+    return env
