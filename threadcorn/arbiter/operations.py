@@ -113,11 +113,10 @@ class Operations:
 
     def next(self) -> float:
         """When something is due at the latest."""
-        due = [self.monitor.next]
-        due += [at for at in (self.desk.next(), self.systemd.next()) if at is not None]
+        due = [self.monitor.next(), self.desk.next(), self.systemd.next()]
         if self._statsd is not None:
             due.append(self._statsd.next)
-        return min(due)
+        return min((at for at in due if at is not None), default=float("inf"))
 
     def turn(self) -> None:
         """Once a turn of the arbiter's loop."""
