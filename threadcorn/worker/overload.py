@@ -41,7 +41,8 @@ class Admission:
         self._probes = limits.probe_paths
         self.last_empty = reactor.now
         self._finished_then = 0  # requests that had ended by that time,
-        self._refused_then = 0  # and those of them that were refused
+        self.turned_away = 0  # of what pool threads have ended, what they did not run
+        self._turned_away_then = 0
         self.room = sys.maxsize  # requests that may wait without being too late when their turn comes
         self.service = 0.0  # about how long one takes (seconds); the tuner's estimate
         self.patience = limits.queue_timeout
@@ -55,7 +56,7 @@ class Admission:
 
     def look(self, standing: float, finished: int, threads: int) -> None:
         """While the queue was not seen empty for `standing` seconds, after each poll."""
-        served = finished - self._finished_then - (self.refused - self._refused_then)
+        served = finished - self._finished_then - (self.turned_away - self._turned_away_then)
         bound = self._policy.now(standing, served, threads, self.service)
         self.room = sys.maxsize
         if bound < self._policy.timeout:
@@ -68,7 +69,7 @@ class Admission:
     def empty(self, now: float, finished: int) -> None:
         """Nothing waits for a thread."""
         self.last_empty = now
-        self._finished_then, self._refused_then = finished, self.refused
+        self._finished_then, self._turned_away_then = finished, self.turned_away
         self.room = sys.maxsize
         self.patience = self._policy.timeout
         self.patience_ns = ns(self.patience)

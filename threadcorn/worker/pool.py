@@ -348,7 +348,10 @@ class Pool:
             conn.accept_wait = 0.0
         if now >= reactor.next_poll:
             self.poll(seat, 0)
-        return self.turn_away(conn, request, since, now)
+        outcome = self.turn_away(conn, request, since, now)
+        if outcome is not None:
+            self.admission.turned_away += 1
+        return outcome
 
     def turn_away(self, conn: Connection, request: Request, since: int, now: int) -> str | None:
         """End a request that waited for too long, or for nobody. None: it is to be run."""

@@ -81,6 +81,8 @@ class PoolThread(threading.Thread, Seat):
         if outcome is None:
             run = self.pool.service.run if now & SAMPLED_HAND_OFF else self._measured
             outcome = run(conn, request)
+        else:
+            self.pool.admission.turned_away += 1
         desk.end(outcome)
         self.in_app = 0
         conn.token.release()
