@@ -16,8 +16,10 @@ __all__ = ["UNFIT", "deepest", "figure", "to_ring", "worth"]
 
 #: A request that runs or waits weighs as much as this many connections that only stay open.
 REQUEST = 4
-#: Microseconds for which the loop must be late to weigh as much as one connection.
+#: Microseconds of lateness that weigh as much as one connection; and how late everybody is now and then, on a
+#: busy machine, without being any worse than the others.
 LATE = 2000
+USUAL = 10_000
 #: The figure of who must not be given anything: booting, draining, stuck.
 UNFIT = 1 << 40
 #: Above this many, equal is not worth a wake-up: a difference of one in so many is taken for none.
@@ -29,7 +31,7 @@ _READY = int(WorkerState.READY)
 
 def figure(busy: int, waiting: int, opened: int, lag_us: int) -> int:
     """What siblings compare: the smaller, the sooner it is given work."""
-    return REQUEST * (busy + waiting) + opened + lag_us // LATE
+    return REQUEST * (busy + waiting) + opened + max(0, lag_us - USUAL) // LATE
 
 
 def worth(state: int, silence_ns: int, load: int) -> int:

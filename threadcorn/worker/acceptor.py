@@ -32,7 +32,7 @@ BATCH = 32
 PAUSE = 0.5
 #: After ringing, our own queue is left alone for so long (seconds); and so often, until we accept anyway.
 YIELD = 0.001
-YIELDS = 3
+YIELDS = 10
 #: The same while all our threads are busy.
 YIELD_BUSY = 0.01
 YIELDS_BUSY = 5

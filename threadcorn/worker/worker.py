@@ -120,10 +120,12 @@ class Worker:
         started = self._pool.resize(self._threads())
         if not started:
             return self._failed(ExitCode.BOOT_FAILED, "the system gives no thread (RLIMIT_NPROC, pids.max)")
+        faulthandler.cancel_dump_traceback_later()  # the end of a boot that hangs; see arbiter/child.py
         # Nobody is given anything while he is not READY, and nobody is READY who does not take it.
         self._acceptor.open()
         self._handover.open()
         self._telemetry.beat(monotonic_ns())
+        self._publish()
         self._telemetry.state(WorkerState.READY)
         self._channel.send(Ready())
         return None

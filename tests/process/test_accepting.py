@@ -1,0 +1,143 @@
+"""Who gets a new connection: evenly, past stuck workers, and from queues that nobody owns."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections import Counter
+
+import psutil
+import pytest
+
+from tests.kit import ServerProcess, eventually
+from tests.kit.client import connect
+
+APP = """
+import builtins
+import os
+import time
+
+def app(environ, start):
+    path = environ["PATH_INFO"]
+    if path.startswith("/force/"):
+        from threadcorn.policy.steering import only
+        assert builtins.groups[0].attach(only(int(path[7:])))
+    elif path == "/nap":
+        time.sleep(0.5)
+    body = str(os.getpid()).encode()
+    start("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+"""
+CONFIG = """
+def post_fork(server, worker):
+    import builtins
+    builtins.groups = server._premises.groups
+"""
+FEWER_WORKERS = signal.SIGTTOU
+
+
+def server_of(*flags: str, config: str = CONFIG, **how: object) -> ServerProcess:
+    return ServerProcess(None, *flags, source=APP, config=config, **how)  # type: ignore[arg-type]
+
+
+def connections(pid: int, port: int) -> int:
+    """How many connections to this port a process has accepted."""
+    found = psutil.Process(pid).net_connections(kind="tcp")
+    return sum(each.status == psutil.CONN_ESTABLISHED and each.laddr.port == port for each in found)
+
+
+class TestQueues:
+    def test_what_waits_in_the_queues_survives_the_death_of_all_workers(self) -> None:
+        """200 connections whose requests nobody has accepted yet are answered by the next workers."""
+        with server_of("--workers", "2", check_descriptors=False) as server:
+            workers = server.workers()
+            for pid in workers:
+                os.kill(pid, signal.SIGSTOP)
+            clients = [server.connect() for _ in range(200)]
+            for client in clients:
+                client.request("/")
+            for pid in workers:
+                os.kill(pid, signal.SIGKILL)
+            answers = Counter(int(client.reply(within=30).body) for client in clients)
+            assert not set(answers) & set(workers)
+
+    def test_shards_that_nobody_owns_are_everybodys(self) -> None:
+        """Connections steered to a shard whose worker left, or that never had one, are served at once."""
+        with server_of("--workers", "2", check_descriptors=False) as server:
+            server.signal(FEWER_WORKERS)
+            eventually(lambda: len(server.workers()) == 1, within=20)
+            for slot in (1, 5):
+                assert server.get(f"/force/{slot}").status == 200
+                began = time.monotonic()
+                assert server.get("/").status == 200
+                assert time.monotonic() - began < 1  # nobody looked: the next tick, or never
+
+    @pytest.mark.parametrize("flags", [(), ("--no-shard",)])
+    @pytest.mark.parametrize(("workers", "burst"), [(2, 16), (4, 64)])
+    def test_burst_of_kept_connections_is_spread_evenly(
+        self, workers: int, burst: int, flags: tuple[str, ...]
+    ) -> None:
+        with server_of("--workers", str(workers), *flags) as server:
+            clients = [server.connect() for _ in range(burst)]
+            port = clients[0].sock.getpeername()[1]
+
+            def accepted() -> dict[int, int]:
+                """all connections are accepted"""
+                opened = {pid: connections(pid, port) for pid in server.workers()}
+                assert sum(opened.values()) == burst
+                return opened
+
+            spread = eventually(accepted)
+            assert len(spread) == workers
+            assert max(spread.values()) - min(spread.values()) <= 1, spread
+            assert all(client.get("/").status == 200 for client in clients)
+
+
+class TestStuck:
+    def test_stopped_worker_holds_up_nobody_whom_it_has_not_accepted(self) -> None:
+        with server_of("--workers", "3", "--threads", "2", check_descriptors=False) as server:
+            late: list[tuple[float, int]] = []
+            done = threading.Event()
+            served = []
+
+            def ask() -> None:
+                while not done.is_set():
+                    began = time.monotonic()
+                    with connect(server.address, within=20) as client:
+                        pid = int(client.get("/").body)
+                    took = time.monotonic() - began
+                    served.append(pid)
+                    if took > 0.5:
+                        late.append((took, pid))
+
+            threads = [threading.Thread(target=ask) for _ in range(6)]
+            for thread in threads:
+                thread.start()
+            eventually(lambda: len(set(served)) == 3, within=20)
+            stopped = server.workers()[0]
+            os.kill(stopped, signal.SIGSTOP)
+            # Long enough that everybody who could be held up is: whoever it had accepted.
+            before = len(served)
+            threading.Event().wait(2)
+            others = len(served) - before
+            os.kill(stopped, signal.SIGCONT)
+            eventually(lambda: stopped in served[before:], within=20)
+            done.set()
+            for thread in threads:
+                thread.join(30)
+            assert others > 10
+            assert all(pid == stopped for _, pid in late), late
+
+    def test_kept_connections_of_a_busy_worker_are_served_by_an_idle_one(self) -> None:
+        """All threads of one worker are held by requests; what comes on its other connections goes over."""
+        with server_of("--workers", "2", "--threads", "1") as server:
+            clients = [server.connect() for _ in range(8)]
+            homes = {client: int(client.get("/").body) for client in clients}
+            crowded = homes[clients[0]]
+            mine = [client for client in clients if homes[client] == crowded]
+            for client in mine:
+                client.request("/nap")
+            answers = Counter(int(client.reply().body) for client in mine)
+            assert len(answers) == 2, answers
