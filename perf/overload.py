@@ -4,8 +4,8 @@
     python perf/overload.py --times 5 --seconds 10 --work 10 --servers threadcorn,gunicorn
 
 First the capacity is measured: wrk, a few connections, an application that burns `--work` milliseconds of
-processor time. Then new connections are opened at `--times` that rate, each with one request, whatever becomes
-of those before. Told are: what the accepted ones waited, how many were refused and how fast, goodput over
+processor time. Then new connections are opened at `--times` that rate, each with one request, whatever
+becomes of those before. Told are: what the accepted ones waited, how many were refused and how fast, goodput over
 capacity, and how long after the end of the load a new client waits.
 """
 
@@ -126,8 +126,8 @@ def one(server: Server, options: argparse.Namespace) -> str:
         seen = Seen(**json.loads(out))
     goodput = len([t for t in seen.served if t <= options.useful]) / options.seconds / capacity
     return (
-        f"capacity {capacity:6.0f}/s; served {len(seen.served)}: p50 {statistics.median(seen.served or [0]):.2f} s, "
-        f"p99 {quantile(seen.served, 0.99):.2f} s; refused {len(seen.refused)}: p50 "
+        f"capacity {capacity:6.0f}/s; served {len(seen.served)}: "
+        f"p50 {statistics.median(seen.served or [0]):.2f} s, p99 {quantile(seen.served, 0.99):.2f} s; refused {len(seen.refused)}: p50 "
         f"{quantile(seen.refused, 0.5):.2f} s; failed {seen.failed}, gave up {seen.gave_up}; goodput (within "
         f"{options.useful:g} s) {goodput:.0%} of capacity; new client after the end: {back:.2f} s"
     )
@@ -143,8 +143,12 @@ def main() -> int:
     parser.add_argument("--bin", type=Path, help="bin directory of the peers' environment")
     parser.add_argument("--times", type=float, default=5.0, help="load over capacity (5)")
     parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--work", type=float, default=10.0, help="milliseconds of processor time a request (10)")
-    parser.add_argument("--useful", type=float, default=2.0, help="an answer later than this is of no use (2)")
+    parser.add_argument(
+        "--work", type=float, default=10.0, help="milliseconds of processor time a request (10)"
+    )
+    parser.add_argument(
+        "--useful", type=float, default=2.0, help="an answer later than this is of no use (2)"
+    )
     parser.add_argument("--server-core", type=int, default=0)
     parser.add_argument("--client-core", type=int, default=1)
     options = parser.parse_args()

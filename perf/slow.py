@@ -7,8 +7,8 @@
 * drip: heads that arrive by the byte, bodies that arrive by the byte, answers that are read slowly.
 * descriptors: more connections than the server may open files.
 
-Every server has one worker and four threads. The rate and the p99 with the slow clients are compared with those
-of the same server a moment before, without them.
+Every server has one worker and four threads. The rate and the p99 with the slow clients are compared with
+those of the same server a moment before, without them.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from running import HERE, Running, drive, running
+from running import HERE, Load, Running, drive, running
 from world import SERVERS, Server, environment, free
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
@@ -128,7 +128,12 @@ def drip(port: int, heads: int, bodies: int, readers: int) -> None:
 @contextlib.contextmanager
 def clients(*arguments: object, core: int | None) -> Iterator[subprocess.Popen[str]]:
     """This file as a client, ready; its last line is what it saw."""
-    command = [*(["taskset", "-c", str(core)] if core is not None else []), sys.executable, __file__, "--client"]
+    command = [
+        *(["taskset", "-c", str(core)] if core is not None else []),
+        sys.executable,
+        __file__,
+        "--client",
+    ]
     process = subprocess.Popen(
         [*command, *map(str, arguments)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=HERE
     )
@@ -172,8 +177,8 @@ def run_idle(server: Server, options: argparse.Namespace) -> str:
         after = load(process, options)
         base = max(before.rate, after.rate)
         return (
-            f"{before.rate:8.0f}/s alone, {beside.rate:8.0f}/s beside {open_} idle, {after.rate:8.0f}/s after: "
-            f"{beside.rate / base:.0%}; {grown / options.idle:.0f} bytes a connection"
+            f"{before.rate:8.0f}/s alone, {beside.rate:8.0f}/s beside {open_} idle, "
+            f"{after.rate:8.0f}/s after: {beside.rate / base:.0%}; {grown / options.idle:.0f} bytes a connection"
         )
 
 
@@ -191,8 +196,8 @@ def run_drip(server: Server, options: argparse.Namespace) -> str:
             cut = result(slow_ones)
         return (
             f"{before.rate:8.0f}/s, p99 {before.p99 * 1e3:.1f} ms alone; {beside.rate:8.0f}/s, p99 "
-            f"{beside.p99 * 1e3:.1f} ms beside {many}, {beside.errors} errors; cut (heads bodies readers): {cut}; "
-            f"{grown / 1e6:.0f} MB more"
+            f"{beside.p99 * 1e3:.1f} ms beside {many}, {beside.errors} errors; "
+            f"cut (heads bodies readers): {cut}; {grown / 1e6:.0f} MB more"
         )
 
 
@@ -219,7 +224,9 @@ def run_descriptors(server: Server, options: argparse.Namespace) -> str:
 SCENARIOS = {"idle": run_idle, "drip": run_drip, "descriptors": run_descriptors}
 
 
-def start(server: Server, options: argparse.Namespace, files: int = 0) -> contextlib.AbstractContextManager[Running]:
+def start(
+    server: Server, options: argparse.Namespace, files: int = 0
+) -> contextlib.AbstractContextManager[Running]:
     port = free()
     command = server.command(options.bin, "world:app", THREADS, port)
     if files:
@@ -227,14 +234,15 @@ def start(server: Server, options: argparse.Namespace, files: int = 0) -> contex
     return running(command, port=port, env=environment(server), core=options.server_core)
 
 
-def load(server: Running, options: argparse.Namespace, seconds: float = 0) -> object:
+def load(server: Running, options: argparse.Namespace, seconds: float = 0) -> Load:
     return drive(server, seconds=seconds or options.duration, connections=32, core=options.client_core)
 
 
 def main() -> int:
     if sys.argv[1:2] == ["--client"]:
         what, *numbers = sys.argv[2:]
-        {"idle": idle, "silent": silent, "drip": drip}[what](*map(int, numbers))
+        behave: dict[str, Callable[..., None]] = {"idle": idle, "silent": silent, "drip": drip}
+        behave[what](*map(int, numbers))
         return 0
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--scenario", default=",".join(SCENARIOS))
