@@ -5,8 +5,8 @@
 
 First the capacity is measured: wrk, a few connections, an application that burns `--work` milliseconds of
 processor time. Then new connections are opened at `--times` that rate, each with one request, whatever
-becomes of those before. Told are: what the accepted ones waited, how many were refused and how fast, goodput over
-capacity, and how long after the end of the load a new client waits.
+becomes of those before. Told are: what the accepted ones waited, how many were refused and how fast, goodput
+over capacity, and how long after the end of the load a new client waits.
 """
 
 from __future__ import annotations
@@ -127,8 +127,8 @@ def one(server: Server, options: argparse.Namespace) -> str:
     goodput = len([t for t in seen.served if t <= options.useful]) / options.seconds / capacity
     return (
         f"capacity {capacity:6.0f}/s; served {len(seen.served)}: "
-        f"p50 {statistics.median(seen.served or [0]):.2f} s, p99 {quantile(seen.served, 0.99):.2f} s; refused {len(seen.refused)}: p50 "
-        f"{quantile(seen.refused, 0.5):.2f} s; failed {seen.failed}, gave up {seen.gave_up}; goodput (within "
+        f"p50 {statistics.median(seen.served or [0]):.2f} s, p99 {quantile(seen.served, 0.99):.2f} s; "
+        f"refused {len(seen.refused)}: p50 {quantile(seen.refused, 0.5):.2f} s; failed {seen.failed}, gave up {seen.gave_up}; goodput (within "
         f"{options.useful:g} s) {goodput:.0%} of capacity; new client after the end: {back:.2f} s"
     )
 

@@ -178,7 +178,8 @@ def run_idle(server: Server, options: argparse.Namespace) -> str:
         base = max(before.rate, after.rate)
         return (
             f"{before.rate:8.0f}/s alone, {beside.rate:8.0f}/s beside {open_} idle, "
-            f"{after.rate:8.0f}/s after: {beside.rate / base:.0%}; {grown / options.idle:.0f} bytes a connection"
+            f"{after.rate:8.0f}/s after: {beside.rate / base:.0%}; "
+            f"{grown / options.idle:.0f} bytes a connection"
         )
 
 
