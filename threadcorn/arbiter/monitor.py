@@ -5,8 +5,8 @@ because a leak of a megabyte a request does not wait for the next second. PSS an
 big (milliseconds), so they are read every FULL seconds, near the limit every CLOSE seconds. In between they
 are taken to have grown by what the resident size has grown, which costs 20 microseconds to read.
 
-Budget. Never more than BUDGET of the arbiter's own time for what is dear: a reading of PSS that would break it
-waits. `cost` is what was spent, and it is a metric.
+Budget. Never more than BUDGET of our own time for what is dear: a reading of PSS that would break it waits.
+`cost` is what was spent, and it is a metric.
 """
 
 from __future__ import annotations

@@ -100,6 +100,8 @@ class Worker:
     def boot(self) -> int | None:
         """Load the application and start the threads. None when all is well, else the exit code."""
         boot = self._boot
+        # Off first: enabled in the arbiter, it would believe in handlers that the fork has taken off.
+        faulthandler.disable()
         faulthandler.enable(all_threads=True)
         self._telemetry.state(WorkerState.BOOTING)
         self._channel.send(Hello(os.getpid()))
@@ -127,6 +129,8 @@ class Worker:
         self._telemetry.beat(monotonic_ns())
         self._publish()
         self._telemetry.state(WorkerState.READY)
+        # The first request may be the one that holds the GIL.
+        self._stuck.rearm(monotonic_ns())
         self._channel.send(Ready())
         return None
 
