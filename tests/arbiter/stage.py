@@ -16,6 +16,7 @@ The settings are `settings.json`. A client sends one letter and gets one line:
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import signal
@@ -144,6 +145,7 @@ class _Worker:
         self.leave_at = float("inf")
 
     def serve(self) -> int:
+        faulthandler.cancel_dump_traceback_later()
         self.boot.page.cells[STATE] = WorkerState.READY
         self.beat()
         self.boot.channel.send(Ready())

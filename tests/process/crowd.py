@@ -23,10 +23,18 @@ class Crowd:
     """`keep` clients on connections that stay, `fresh` clients with a connection a request."""
 
     def __init__(
-        self, address: str, *, keep: int = 3, fresh: int = 3, path: str = "/", body: int = 3000
+        self,
+        address: str,
+        *,
+        keep: int = 3,
+        fresh: int = 3,
+        path: str = "/",
+        body: int = 3000,
+        within: float = 15.0,
     ) -> None:
         self.address = address
         self.path = path
+        self.within = within
         self.lost: Counter[str] = Counter()
         self.closed = 0
         self.refused = 0
@@ -87,7 +95,7 @@ class Crowd:
 
     def _connect(self) -> socket.socket | None:
         try:
-            return connect(self.address, within=15).sock
+            return connect(self.address, within=self.within).sock
         except (ConnectionRefusedError, FileNotFoundError):
             # The server is gone: nobody has been promised anything.
             with self._lock:

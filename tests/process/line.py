@@ -13,7 +13,7 @@ from tests.kit import ServerProcess, eventually
 
 __all__ = ["APP", "RUNGS", "Line", "lives", "reach"]
 
-#: Says its version and the arbiter it belongs to. Versions differ in length: two files of one length that were
+#: Says its version and its arbiter. Versions differ in length: two files of one length that were
 #: written in the same second have the same compiled module.
 APP = """
 import os
@@ -50,8 +50,10 @@ def lives(pid: int) -> bool:
 class Line(ServerProcess):
     """`serving` is the arbiter that serves now; the one that was started is `pid`."""
 
-    def __init__(self, *options: str, source: str | None = APP.format(version="one"), **how: Any) -> None:
-        super().__init__(None, "--pid", "pid", *options, source=source, **how)
+    def __init__(self, *options: str, app: str | None = None, **how: Any) -> None:
+        if app is None:
+            how.setdefault("source", APP.format(version="one"))
+        super().__init__(app, "--pid", "pid", *options, **how)
         self.serving = 0
 
     def start(self) -> None:

@@ -8,8 +8,10 @@ the arbiter's privileges, as it does with gunicorn; nothing of the application d
 from __future__ import annotations
 
 import atexit
+import faulthandler
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic_ns
 
 from threadcorn import logs
@@ -19,6 +21,7 @@ from threadcorn.arbiter.worker_handle import WorkerHandle
 from threadcorn.errors import ExitCode, explain, traceback_text
 from threadcorn.messages import Failed, WorkerBoot
 from threadcorn.policy.cells import PID, STARTED
+from threadcorn.policy.crew import LAST_WORDS, SLACK
 from threadcorn.system import announce, signals, spawn
 
 __all__ = ["live"]
@@ -38,6 +41,10 @@ def live(boot: WorkerBoot, leave_parent: Callable[[], None], run_worker: Callabl
         # temporary files to remove. With preload it may be the application's, and gunicorn's users know
         # that it runs in each worker.
         atexit._clear()  # noqa: SLF001 - there is no other way, and multiprocessing does the same
+    # The arbiter ends a boot that takes too long. Should it be dead by then, nobody would, and a process that
+    # hangs in an import would keep the address taken. The worker calls it off when it is ready.
+    with suppress(RuntimeError, ValueError, OSError):  # no standard error to write to
+        faulthandler.dump_traceback_later(settings.boot_timeout + LAST_WORDS + SLACK, exit=True)
     try:
         _prepare(boot, handle)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - hooks are the user's: anything may come

@@ -1,0 +1,202 @@
+"""TERM, INT and QUIT on real servers under load: who is inside is answered, who comes late can tell."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from tests.kit import connect, eventually
+from tests.process.crowd import Crowd
+from tests.process.line import RUNGS, Line, lives, reach
+
+GATE = "tests.kit.apps:gate"
+
+
+@pytest.mark.parametrize(("bind", "options"), RUNGS)
+def test_a_stop_under_load_resets_nobody(bind: str, options: tuple[str, ...]) -> None:
+    """Whoever was connected is answered or was between two requests; whoever comes late is refused."""
+    with Line("--workers", "2", "--graceful-timeout", "10", *options, bind=bind) as server:
+        with Crowd(reach(server), keep=4, fresh=6, within=3.0) as crowd:
+            crowd.more(100)
+            began = time.monotonic()
+            server.end()
+            took = time.monotonic() - began
+            assert server.wait() == 0
+        if bind == "fd":
+            # The listener is not ours to shut: who comes late waits for the next server.
+            crowd.lost.pop("TimeoutError", None)
+        assert not crowd.lost, (crowd.lost, crowd.closed, crowd.answered)
+        assert took < 5
+        assert "Traceback" not in server.log
+
+
+@pytest.mark.parametrize("successors", [0, 1])
+def test_stop_after_stop(successors: int) -> None:
+    """Many short lives, each ended in the middle of the load; an upgraded server ends like a new one."""
+    lost = {}
+    for number in range(3):
+        with Line("--workers", "2") as server, Crowd(reach(server), keep=2, fresh=8) as crowd:
+            for _ in range(successors):
+                server.upgrade()
+            crowd.more(50 + 20 * number)
+            server.end()
+            crowd.end()
+            lost[number] = dict(crowd.lost)
+    assert not any(lost.values()), lost
+
+
+def test_the_request_that_runs_is_answered_and_says_that_it_is_the_last() -> None:
+    """TERM comes while the application is at work."""
+    with Line("--workers", "1", app=GATE) as server:
+        client, idle = server.connect(), server.connect()
+        assert idle.get("/").body == b"free"
+        client.request("/hold/a")
+        eventually((server.directory / "a.in").exists)
+        server.tell(signal.SIGTERM)
+        server.logged("Worker draining")
+        assert idle.end() == "closed"
+        (server.directory / "a.go").touch()
+        reply = client.reply()
+        assert reply.body == b"held"
+        assert not reply.keeps
+        assert client.end() == "closed"
+        assert server.wait() == 0
+
+
+def test_a_request_that_does_not_end_is_cut() -> None:
+    """Nobody waits for a stuck thread: graceful_timeout is the bound, and the exit code is that of a stop."""
+    with Line("--workers", "1", "--graceful-timeout", "0.5", app=GATE) as server:
+        client = server.connect()
+        client.request("/hold/a")
+        eventually((server.directory / "a.in").exists)
+        began = time.monotonic()
+        server.end(within=5)
+        assert time.monotonic() - began < 3
+        assert server.wait() == 0
+        assert "Traceback" not in server.log
+
+
+def test_a_lame_duck_serves_while_balancers_look_away() -> None:
+    """Readiness is false at once; new connections are served until the time is over."""
+    with Line("--lame-duck", "1.5", "--admin-bind", "unix:admin") as server:
+        admin = f"unix:{server.directory}/admin"
+        assert server.get("/readyz", address=admin).status == 200
+        began = time.monotonic()
+        server.tell(signal.SIGTERM)
+        eventually(lambda: server.get("/readyz", address=admin).status == 503)
+        assert time.monotonic() - began < 1
+        served = 0
+        while time.monotonic() - began < 1:
+            assert server.get().status == 200
+            served += 1
+        assert served
+        assert server.wait() == 0
+        assert time.monotonic() - began > 1.5
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
+def test_a_quick_stop_waits_for_nobody(number: int) -> None:
+    """A running request, a lame-duck time and a graceful time-out are no reason to stay."""
+    options = ("--workers", "2", "--lame-duck", "30", "--graceful-timeout", "30")
+    with Line(*options, app=GATE) as server:
+        client = server.connect()
+        client.request("/hold/a")
+        eventually((server.directory / "a.in").exists)
+        began = time.monotonic()
+        server.end(number, within=5)
+        assert time.monotonic() - began < 2
+        assert server.wait() == 0
+        assert "Traceback" not in server.log
+        assert "ERROR" not in server.log
+
+
+def test_ctrl_c_reaches_everybody_and_nobody_shouts() -> None:
+    """The terminal sends INT to the whole group: arbiter and workers alike."""
+    with Line("--workers", "3") as server:
+        os.killpg(server.pid, signal.SIGINT)
+        assert server.wait(within=5) == 0
+        assert "Traceback" not in server.log
+        assert "ERROR" not in server.log
+        assert server.log.count("Booting worker") == 3
+
+
+def test_a_second_one_is_quicker() -> None:
+    """TERM waits for the request, INT does not, and the second INT not even for a worker that is stopped."""
+    options = ("--workers", "2", "--graceful-timeout", "30")
+    with Line(*options, app=GATE) as server:
+        client = server.connect()
+        client.request("/hold/a")
+        eventually((server.directory / "a.in").exists)
+        worker = int((server.directory / "a.in").read_text())
+        server.tell(signal.SIGTERM)
+        server.logged("Worker draining")
+        os.kill(worker, signal.SIGSTOP)
+        began = time.monotonic()
+        server.tell(signal.SIGINT)
+        server.logged("Stopping at once")
+        server.tell(signal.SIGINT)
+        server.logged("Stopping at once", 2)
+        assert server.wait(within=5) == 0
+        assert time.monotonic() - began < 2
+        assert not lives(worker)
+
+
+def test_a_stop_while_the_first_workers_boot() -> None:
+    """Connections that came early are refused in the end, and nothing hangs."""
+    source = "import os, time\nopen('boots', 'w').close()\ntime.sleep(30)\napp = None\n"
+    server = Line("--workers", "2", source=source, ready_within=1.0)
+    try:
+        with pytest.raises(AssertionError, match="not ready"):
+            server.start()
+        eventually((server.directory / "boots").exists)
+        address = server.log.partition("http://")[2].split()[0]
+        with connect(address) as early:
+            began = time.monotonic()
+            server.signal(signal.SIGTERM)
+            assert server.wait(within=5) == 0
+            assert time.monotonic() - began < 3
+            assert early.end() in ("closed", "reset")
+    finally:
+        server._kill_session()
+
+
+BOOTS_SLOWLY = """
+import os, time
+n = len([name for name in os.listdir(".") if name.startswith("boots")])
+open(f"boots{os.getpid()}", "w").close()
+until = time.monotonic() + 20
+while not os.path.exists("go") and time.monotonic() < until:
+    time.sleep(0.005)
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Length", "2")])
+    return [b"ok"]
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("--no-shard",)])
+def test_whoever_connects_while_workers_boot_is_answered(options: tuple[str, ...]) -> None:
+    """Also with shards for many more workers than there are: nobody waits in one that has no worker."""
+    server = Line("--workers", "2", "--max-workers", "32", *options, source=BOOTS_SLOWLY)
+    ready, write = os.pipe()
+    try:
+        server._spawn(write)
+        os.close(write)
+        eventually(lambda: "http://" in server.log, within=20)
+        address = server.log.partition("http://")[2].split()[0]
+        early = [connect(address) for _ in range(60)]
+        for client in early:
+            client.request("/")
+        (server.directory / "go").touch()
+        assert [client.reply().body for client in early] == [b"ok"] * 60
+        for client in early:
+            client.close()
+        server.addresses = [address]
+        began = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - began < 5
+    finally:
+        os.close(ready)
+        server._kill_session()
