@@ -128,8 +128,10 @@ def one(server: Server, options: argparse.Namespace) -> str:
     return (
         f"capacity {capacity:6.0f}/s; served {len(seen.served)}: "
         f"p50 {statistics.median(seen.served or [0]):.2f} s, p99 {quantile(seen.served, 0.99):.2f} s; "
-        f"refused {len(seen.refused)}: p50 {quantile(seen.refused, 0.5):.2f} s; failed {seen.failed}, gave up {seen.gave_up}; goodput (within "
-        f"{options.useful:g} s) {goodput:.0%} of capacity; new client after the end: {back:.2f} s"
+        f"refused {len(seen.refused)}: p50 {quantile(seen.refused, 0.5):.2f} s; "
+        f"failed {seen.failed}, gave up {seen.gave_up}; "
+        f"goodput (within {options.useful:g} s) {goodput:.0%} of capacity; "
+        f"new client after the end: {back:.2f} s"
     )
 
 

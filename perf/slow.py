@@ -193,7 +193,7 @@ def run_drip(server: Server, options: argparse.Namespace) -> str:
             beside = load(process, options)
             grown = resident(process) - memory
             # What is too slow must be gone when its time-outs are over (20 s for heads, 30 s for bodies).
-            load(process, options, 35)
+            load(process, options, options.wait)
             cut = result(slow_ones)
         return (
             f"{before.rate:8.0f}/s, p99 {before.p99 * 1e3:.1f} ms alone; {beside.rate:8.0f}/s, p99 "
@@ -250,6 +250,7 @@ def main() -> int:
     parser.add_argument("--servers", default=",".join(SERVERS))
     parser.add_argument("--bin", type=Path, help="bin directory of the peers' environment")
     parser.add_argument("--duration", type=float, default=5.0)
+    parser.add_argument("--wait", type=float, default=35.0, help="seconds until drippers must be cut (35)")
     parser.add_argument("--idle", type=int, default=10_000)
     parser.add_argument("--heads", type=int, default=2000)
     parser.add_argument("--bodies", type=int, default=500)

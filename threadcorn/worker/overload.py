@@ -59,7 +59,8 @@ class Admission:
         served = finished - self._finished_then - (self.turned_away - self._turned_away_then)
         bound = self._policy.now(standing, served, threads, self.service)
         self.room = sys.maxsize
-        if bound < self._policy.timeout:
+        # Not before it has stood for so long: what a burst does to the rate says little of the next one.
+        if bound < self._policy.timeout and standing > bound:
             self.room = max(threads, int(served / standing * bound * FILLED))
         if bound != self.patience:
             self.patience = bound
