@@ -85,7 +85,10 @@ class Line(ServerProcess):
 
     def children(self) -> list[int]:
         """Live children of whoever serves: workers, and a successor that boots."""
-        found = psutil.Process(self.serving).children()
+        try:
+            found = psutil.Process(self.serving).children()
+        except psutil.NoSuchProcess:
+            return []
         return sorted(child.pid for child in found if lives(child.pid))
 
     def end(self, number: int = signal.SIGTERM, *, within: float = 20.0) -> None:
