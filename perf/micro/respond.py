@@ -32,6 +32,9 @@ class Nowhere:
     def write_file(self, head: bytes, descriptor: int, offset: int, count: int) -> None:
         pass
 
+    def began(self) -> None:
+        pass
+
 
 HELLO = [("Content-Type", "text/plain"), ("Content-Length", "13")]
 # What a framework with its usual middleware sends.

@@ -148,10 +148,11 @@ class Conversation:
         request = self._request
         assert request is not None
         if self._decoder is None:
-            missing = request.length - len(self._body)
+            length = max(0, request.length)  # ASTERISK
+            missing = length - len(self._body)
             self._body += self._buffer[:missing]
             del self._buffer[:missing]
-            if len(self._body) < request.length:
+            if len(self._body) < length:
                 return False
         else:
             data = bytes(self._buffer)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from threadcorn.wsgi.gateway import FileWrapper, Response, ShortResponse
+from threadcorn.wsgi.gateway import FileWrapper, LongResponse, Response, ShortResponse
 
 TEXT = [("Content-Type", "text/plain")]
 
@@ -30,6 +30,9 @@ class Wire:
 
     def write_file(self, head: bytes, descriptor: int, offset: int, count: int) -> None:
         raise AssertionError("no file was offered")
+
+    def began(self) -> None:
+        pass
 
     @property
     def head(self) -> list[str]:
@@ -135,13 +138,14 @@ def test_head_has_the_head_of_get_and_no_body() -> None:
     assert wire.body == b""
 
 
-def test_never_more_bytes_than_the_content_length() -> None:
+@pytest.mark.parametrize("result", [[b"abcd"], [b"ab", b"cd"], iter([b"ab", b"cd", b"ef"])])
+def test_never_more_bytes_than_the_content_length(result: Any) -> None:
     """What the application gives too much does not reach the next response."""
     response, wire = make()
     response.start_response("200 OK", [("Content-Length", "3")])
-    response.deliver(iter([b"ab", b"cd", b"ef"]))
+    with pytest.raises(LongResponse, match="more than 3"):
+        response.deliver(result)
     assert wire.body == b"abc"
-    assert response.overrun
 
 
 @pytest.mark.parametrize("result", [[b"ab"], iter([b"a", b"b"])])

@@ -34,6 +34,7 @@ from threadcorn.http1.memory import Memory
 from threadcorn.http1.rules import CHUNKED, HOSTS, KEEPS, KEYS, METHODS
 
 __all__ = [
+    "ASTERISK",
     "BEGIN",
     "CHUNKED",
     "HeadParser",
@@ -78,6 +79,9 @@ _FRAMING = frozenset(
     )
 )
 
+#: The length of `OPTIONS *` without a body.
+ASTERISK = -2
+
 #: For `_more`: a field that must not be served.
 REFUSED = 1
 
@@ -104,7 +108,7 @@ class Request:
     method: str
     version11: bool
     keep: bool  # the client lets us keep the connection
-    length: int  # of the body; 0: none, CHUNKED: not known
+    length: int  # of the body; 0: none, CHUNKED: not known, ASTERISK: none, and the server answers itself
     expect: bool  # the client waits for "100 Continue" before it sends the body
     line: bytes  # the request line as it came
 
@@ -287,6 +291,10 @@ class HeadParser:
         request.expect = False
         self._frame(request, environ)
         self._confirm(head)
+        if target.path == "*" and request.length == 0:
+            # Not for the application, whose paths begin with "/". Told by the length because that is looked
+            # at for every request anyway.
+            request.length = ASTERISK
         return request
 
     def _confirm(self, head: bytes) -> None:

@@ -63,7 +63,7 @@ _STATUS = re.compile(r"([2-5][0-9][0-9]) ([\t\x20-\x7e\x80-\xff]*)\Z")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*\Z")
 
 #: Statuses that have no content, whatever the application yields (RFC 9110 section 6.4.1).
-BODYLESS = frozenset(("204", "304"))
+BODYLESS = frozenset(("204", "205", "304"))
 
 #: Field name to its wire form and what to do with it.
 FIELD_NAMES: dict[str, tuple[str, Kind]] = {}
@@ -121,6 +121,26 @@ def learn_line(pair: tuple[str, str], line: str) -> None:
         if len(FIELD_LINES) >= LINE_CACHE_LIMIT:
             FIELD_LINES.clear()
         FIELD_LINES[pair] = line
+
+
+def interim(headers: list[tuple[str, str]]) -> bytes:
+    """A "103 Early Hints" with these fields. Raises as the head of a final response does, and for fields that
+    say something of the message or the connection: there is no content yet, and they are the server's."""
+    parts = ["HTTP/1.1 103 Early Hints"]
+    for name, value in headers:
+        prefix, kind = FIELD_NAMES.get(name) or learn_name(name)
+        check_value(name, value)
+        if kind in (Kind.CONTENT_LENGTH, Kind.HOP_BY_HOP, Kind.CONNECTION):
+            raise ValueError(f"early hints cannot have a field {name!r}")
+        parts.append(prefix + value)
+    parts.append(CRLF2)
+    return "".join(parts).encode("latin-1")
+
+
+def answer_options(keep: bool) -> bytes:
+    """The answer to `OPTIONS *`, which asks the server and no resource of the application."""
+    close = "" if keep else "Connection: close\r\n"
+    return f"HTTP/1.1 200 OK{STAMP.text}\r\nContent-Length: 0\r\n{close}\r\n".encode("latin-1")
 
 
 def declared_length(value: str) -> int:

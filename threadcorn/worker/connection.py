@@ -218,6 +218,11 @@ class Connection:
         if out.more:
             self.reactor.push(self.fd)
 
+    def began(self) -> None:
+        """The final response begins: a body that still arrives is no longer asked for."""
+        if self.intake is not None:
+            self.intake.began()
+
     # -- asked by the application, from any thread
 
     def gone(self) -> bool:

@@ -14,8 +14,8 @@ from typing import IO
 
 from threadcorn.errors import ProtocolViolation
 from threadcorn.http1.chunked import ChunkedDecoder
-from threadcorn.http1.parser import BEGIN, HeadParser, Limits, Request, check_partial, skip_blank
-from threadcorn.http1.response import CONTINUE, STAMP, error_response
+from threadcorn.http1.parser import ASTERISK, BEGIN, HeadParser, Limits, Request, check_partial, skip_blank
+from threadcorn.http1.response import CONTINUE, STAMP, answer_options, error_response
 from threadcorn.system.transport import Budget
 from threadcorn.worker.connection import RUNNING, Connection, Phase
 from threadcorn.worker.limits import WorkerLimits
@@ -144,6 +144,9 @@ class Body:
         self._mark = (now, self._size)
         return now + float(self._limits.body_timeout)
 
+    def began(self) -> None:
+        pass  # all of it is here
+
     def close(self) -> None:
         self._uncount()
         self._chunks.clear()
@@ -188,7 +191,7 @@ class Intake:
                 try:
                     request = parsers[conn.group].parse(head)
                 except ProtocolViolation as violation:
-                    self.refuse(conn, violation)
+                    self.refuse(conn, violation, head)
                     return None
                 environ = request.environ
                 environ["REMOTE_ADDR"] = conn.peer
@@ -256,9 +259,9 @@ class Intake:
             whole = state.feed(data)
             if whole is None:
                 return None
-            conn.intake = None
             head, conn.rest = whole
             request = parsers[conn.group].parse(head)
+            conn.intake = None
             environ = request.environ
             environ["REMOTE_ADDR"] = conn.peer
             environ["REMOTE_PORT"] = conn.port
@@ -279,10 +282,13 @@ class Intake:
 
     def _body(self, conn: Connection, request: Request) -> Request | None:
         limits = self._limits
+        if request.length == ASTERISK:
+            self._options(conn, request)
+            return None
         if request.length > limits.max_body_size:
             self.refuse(conn, ProtocolViolation(413, "the body is longer than max_body_size"))
             return None
-        if limits.stream_body:
+        if limits.stream_body and request.environ["PATH_INFO"] != "*":
             source = BodySource(conn, request, self._http_limits)
             request.environ["wsgi.input"] = StreamedBody(source.read_some)
             conn.intake = source
@@ -319,6 +325,12 @@ class Intake:
         if rest is None:
             return None
         request = body.request
+        if request.environ["PATH_INFO"] == "*":
+            conn.intake = None
+            body.close()
+            conn.rest = rest
+            self._options(conn, request)
+            return None
         request.environ["wsgi.input"] = body.input()
         # A temporary file is closed when the response has ended, whatever the application did with it.
         conn.intake = body if body.spooled else None
@@ -341,17 +353,35 @@ class Intake:
         self._reactor.finish(conn, keep)
         conn.again = True  # bytes that came behind it have raised their edge already
 
+    def _options(self, conn: Connection, request: Request) -> None:
+        """`OPTIONS *` asks the server, and no resource of the application (RFC 9110 section 9.3.7)."""
+        keep = request.keep and request.version11 and not self._reactor.close_each
+        try:
+            conn.write(answer_options(keep))
+        except ClientGone:
+            self._reactor.close(conn)
+            return
+        self._reactor.finish(conn, keep)
+        conn.again = True  # as above
+
     # -- refusals
 
-    def refuse(self, conn: Connection, violation: ProtocolViolation) -> None:
-        """Answer once, parse nothing behind it, linger, close."""
+    def refuse(self, conn: Connection, violation: ProtocolViolation, head: bytes = b"") -> None:
+        """Answer once, parse nothing behind it, linger, close. `head` is what is known of the head, when
+        nothing has been kept for the connection."""
         self.refused += 1
         conn.rest = b""
         state, conn.intake = conn.intake, None
         if state is not None:
+            if state.__class__ is Head:
+                head = bytes(state.buffer).lstrip(b"\r\n")
+            elif state.__class__ is Body:
+                head = state.request.line
             state.close()
         try:
-            conn.write(error_response(violation.status, violation.reason))
+            # The answer to HEAD has no content, whatever it says.
+            content = not head.startswith(b"HEAD ")
+            conn.write(error_response(violation.status, violation.reason, body=content))
         except ClientGone:
             self._reactor.close(conn)
             return

@@ -21,7 +21,7 @@ from threadcorn.worker.reactor import Reactor
 from threadcorn.worker.streaming import BodySource
 from threadcorn.worker.stuck import TIMED_OUT, Guard, Interrupted, Stuck
 from threadcorn.worker.timing import TimedResponse, Watch
-from threadcorn.wsgi.gateway import ClientGone, Response, ShortResponse
+from threadcorn.wsgi.gateway import ClientGone, Response, WrongLength
 
 #: The outcome of a request that was refused because of overload.
 SHED = "503 Service Unavailable"
@@ -66,8 +66,10 @@ class Service:
         status = ""
         reactor = self._reactor
         response = Response(conn, request.version11, request.method == "HEAD", request.keep)
+        environ = request.environ
+        environ["wsgi.early_hints"] = response.early_hints
         try:
-            result = self._app(request.environ, response.start_response)
+            result = self._app(environ, response.start_response)
             if reactor.close_each:
                 response.close_after()
             if result.__class__ is list:  # has no close()
@@ -142,6 +144,7 @@ class Service:
         response = kind(guard or conn, request.version11, request.method == "HEAD", request.keep)
         if isinstance(response, TimedResponse):
             response.timed(watch, monotonic_ns)
+        environ["wsgi.early_hints"] = response.early_hints
         view = RequestView(request, conn) if not hooks.empty else None
         try:
             if hooks.pre_request is not None:
@@ -203,18 +206,20 @@ class Service:
     def _failed(self, conn: Connection, request: Request, response: Response, error: BaseException) -> str:
         line = printable(request.line)
         response.keep = False
+        ended = response.ended
+        response.dead()
         if isinstance(error, ClientGone):
             self._log.debug("Client %s went away: %s (%s)", conn.peer, line, error)
             return ""
         if isinstance(error, Interrupted):
             return TIMED_OUT  # the caretaker has told it, and answered
         self.errors += 1
-        if isinstance(error, ShortResponse):
+        if isinstance(error, WrongLength):
             self._log.error("Cut the response to %s: %s", line, error)
         else:
             self._log.error("Error handling request %s", line, exc_info=error)
         if response.committed:
-            if not response.ended and response.unframed:
+            if not ended and response.unframed:
                 # Without length or chunks, an orderly end would say that this was all.
                 conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 conn.broken = True

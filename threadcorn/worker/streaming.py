@@ -137,8 +137,14 @@ class BodySource:
             self._blocks.clear()
         return self.complete
 
+    def began(self) -> None:
+        """Nothing but the rest of the final response may be sent from now on: no "100 Continue"."""
+        self._expect = False
+
     def renew(self, now: float) -> None:
         return None
 
     def close(self) -> None:
+        # Whoever kept `wsgi.input` must not read what the next request brings.
+        self._failed = self._failed or "the request has ended"
         self._blocks.clear()

@@ -106,6 +106,9 @@ class Guard:
         self._begin()
         self._conn.write_file(head, descriptor, offset, count)
 
+    def began(self) -> None:
+        self._conn.began()
+
     # -- the caretaker's side
 
     def expire(self, now: int) -> bool:

@@ -87,4 +87,5 @@ def template(settings: Settings, listener: Listener, scheme: str = "http") -> di
         "REMOTE_ADDR": "",
         "REMOTE_PORT": "",
         "threadcorn.client_gone": None,
+        "wsgi.early_hints": None,
     }

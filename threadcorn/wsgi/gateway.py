@@ -45,14 +45,24 @@ class Sink(Protocol):
         """Descriptor, offset and bytes left of a file that the kernel can send by itself, or None."""
 
     def write_file(self, head: bytes, descriptor: int, offset: int, count: int) -> None: ...
+    def began(self) -> None:
+        """The final response begins while the application still runs."""
 
 
 class ClientGone(ConnectionError):
     """The client closed, or was too slow for the limits; nothing more can be sent to it."""
 
 
-class ShortResponse(Exception):
-    """The application gave fewer bytes than its Content-Length said."""
+class WrongLength(Exception):
+    """The application gave more or fewer bytes than its Content-Length said."""
+
+
+class ShortResponse(WrongLength):
+    """Fewer."""
+
+
+class LongResponse(WrongLength):
+    """More. What fits has been sent, so that the client is not harmed; the application is told."""
 
 
 class FileWrapper:
@@ -97,7 +107,6 @@ class Response:
         "ended",
         "fields",
         "keep",
-        "overrun",
         "sent",
         "status",
     )
@@ -112,7 +121,6 @@ class Response:
         self._parts: list[str] | None = None
         self.committed = False
         self.ended = False
-        self.overrun = False
         self.sent = 0
 
     # -- what the application calls
@@ -185,7 +193,10 @@ class Response:
             raise RuntimeError("write() was called after the response had ended")
         if not data:
             return
-        head = b"" if self.committed else self._commit(-1)
+        head = b""
+        if not self.committed:
+            head = self._commit(-1)
+            self._out.began()
         if self._head_only or self._bodyless:
             if head:
                 self._out.write(head)
@@ -201,8 +212,7 @@ class Response:
         if self._declared >= 0:
             room = self._declared - self.sent
             if len(data) > room:
-                self.overrun = True
-                data = data[:room]
+                self._overrun(head, data[:room])
         self.sent += len(data)
         if len(data) < GATHER:
             self._out.write(head + data)
@@ -210,6 +220,24 @@ class Response:
             self._out.write_pieces([head, data])
         else:
             self._out.write(data)
+
+    def _overrun(self, head: bytes, data: bytes) -> None:
+        self.sent += len(data)
+        if head or data:
+            self._out.write(head + data)
+        raise LongResponse(f"the application sent more than {self._declared} bytes")
+
+    def early_hints(self, headers: list[tuple[str, str]]) -> None:
+        """`environ["wsgi.early_hints"]`: send "103 Early Hints" (RFC 8297) with these fields, now.
+
+        Does nothing for a client of HTTP/1.0, which knows no interim responses (RFC 9110 section 15.2).
+        Raises what is wrong with a header, and when the response itself has begun.
+        """
+        if self.committed or self.ended:
+            raise RuntimeError("early hints after the response has begun")
+        hints = heads.interim(headers)
+        if self._version11:
+            self._out.write(hints)
 
     # -- what the server calls
 
@@ -225,10 +253,10 @@ class Response:
         kind = result.__class__
         if (kind is list or kind is tuple) and not self.committed:
             # A finished sequence has nothing left to run between two blocks, so it may go as one.
-            body = result[0] if len(result) == 1 else b"".join(result)  # type: ignore[index,arg-type]
-            if not isinstance(body, bytes):
-                raise TypeError(f"a block of a response must be bytes, not {type(body).__name__}")
-            self.whole(body)
+            for block in result:
+                if not isinstance(block, bytes):  # join() would take a bytearray
+                    raise TypeError(f"a block of a response must be bytes, not {type(block).__name__}")
+            self.whole(result[0] if len(result) == 1 else b"".join(result))  # type: ignore[index,arg-type]
             return
         if isinstance(result, FileWrapper) and not self.committed and self._send_file(result):
             return
@@ -257,10 +285,8 @@ class Response:
             self._out.write(head)
             return
         declared = self._declared
-        if declared >= 0 and declared != size:
-            self.overrun = size > declared
-            body = body[:declared]
-            size = len(body)
+        if 0 <= declared < size:
+            self._overrun(head, body[:declared])
         self.sent = size
         if size < GATHER:
             self._out.write(head + body)
@@ -269,6 +295,10 @@ class Response:
         if size < declared:
             self.keep = False
             raise ShortResponse(f"the application sent {size} of {declared} bytes")
+
+    def dead(self) -> None:
+        """The request has failed: a `write()` that somebody kept must not reach the next response."""
+        self.ended = True
 
     def close_after(self) -> None:
         """This is the connection's last response."""
@@ -320,9 +350,12 @@ class Response:
         self._chunked = False
         declared = self._declared
         if self._bodyless:
-            # 304 may say the length of what it stands for; 204 has none (RFC 9110 section 8.6).
+            # 304 may say the length of what it stands for; 204 has none (RFC 9110 section 8.6); 205 has no
+            # content, but it does not end by itself (section 15.3.6).
             if declared >= 0 and self.status[:3] == "304":
                 parts.append(f"\r\nContent-Length: {declared}")
+            elif self.status[:3] == "205":
+                parts.append("\r\nContent-Length: 0")
         elif declared >= 0:
             parts.append(f"\r\nContent-Length: {declared}")
         elif size >= 0:
