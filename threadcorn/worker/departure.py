@@ -55,6 +55,7 @@ class Departure:
         self._rate = max(A_SECOND, 2 * len(self._reactor.connections) / max(0.1, seconds))
         self._fresh_until = now + min(FRESH, seconds / 2)
         self._reactor.draining = True
+        self._look(now)  # before any response learns that we drain: it need not be the last one
         self._reactor.on_idle = self._idle
         pool.service.watch_each()
 
@@ -67,12 +68,17 @@ class Departure:
         if not self._reactor.close_each:
             self._handover.give(conn)
 
+    def _look(self, now: float) -> tuple[bool, bool]:
+        """Whether somebody takes connections now, and whether somebody will."""
+        possible = not self._alone and self._handover.look()
+        hope = not self._alone and now < self._hope_until and self._neighbours.expects_somebody
+        self._reactor.close_each = not (possible or hope) or self._reactor.limits.keepalive <= 0
+        return possible, hope
+
     def sweep(self, now: float) -> None:
         """Go round once: a few times in a tenth of a second."""
         reactor = self._reactor
-        possible = not self._alone and self._handover.look()
-        hope = not self._alone and now < self._hope_until and self._neighbours.expects_somebody
-        reactor.close_each = not (possible or hope) or reactor.limits.keepalive <= 0
+        possible, hope = self._look(now)
         self._credit = min(self._credit + (now - self._last) * self._rate, self._rate)
         self._last = now
         if not possible and not hope and not self._alone:

@@ -76,7 +76,6 @@ class Neighbours:
         self.own = berths[slot]
         self.siblings: tuple[Sibling, ...] = ()
         self.orphans: tuple[Berth, ...] = ()  # berths of slots that nobody serves, ours never among them
-        self.serving = False  # the arbiter has said that the slot is ours
         self._slot = slot
         self._berths = berths
         self._page = page
@@ -113,12 +112,16 @@ class Neighbours:
             for berth, index in zip(self._berths, owners, strict=False)
             if not index and berth.slot != self._slot
         )
-        self.serving = owners[self._slot] == me
         return True
 
     def shares(self, fd: int) -> bool:
         """Whether siblings poll this listener as well."""
         return fd in self._common
+
+    @property
+    def succeeded(self) -> bool:
+        """Another arbiter has taken over, with workers of its own, at our addresses and inboxes."""
+        return self._page is not None and bool(self._page.board.arbiter.cells[ARBITER_SUCCESSOR])
 
     @property
     def stopping(self) -> bool:
@@ -151,7 +154,7 @@ class Neighbours:
     def takers(self) -> list[Sibling]:
         """Siblings that can be given a connection: the newest generation first, which is not about to be
         replaced itself, then the least loaded. After an upgrade, the workers of the successor."""
-        if self._page is not None and self._page.board.arbiter.cells[ARBITER_SUCCESSOR]:
+        if self.succeeded:
             return self._heirs()
         now = monotonic_ns()
         fit = [(-s.generation, s.expected(now), n, s) for n, s in enumerate(self.siblings)]

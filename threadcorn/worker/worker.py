@@ -356,7 +356,8 @@ class Worker:
         if now < self._orphan_until:
             return
         self._log.warning("The arbiter is gone; finishing what runs, then leaving")
-        self._begin_drain(self._settings.graceful_timeout, "arbiter gone", alone=True)
+        alone = not self._neighbours.succeeded
+        self._begin_drain(self._settings.graceful_timeout, "arbiter gone", alone=alone)
         # What has come in is answered, and the port is free for whoever is started next.
         self._acceptor.empty()
         for group in self._boot.groups:
