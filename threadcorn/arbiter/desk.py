@@ -23,6 +23,7 @@ __all__ = ["Answer", "Desk", "Service"]
 PLACES = 64
 #: Events and answers in one turn; the rest is still there at the next one.
 EVENTS = 32
+ACCEPTS = 16
 #: Seconds that a session may take for a request, for reading an answer, and for the next request.
 PATIENCE = 10.0
 RECV = 16384
@@ -87,7 +88,9 @@ class Desk:
         for fd, _ in self._poller.poll(0)[:EVENTS]:
             door = self._doors.get(fd)
             if door is not None:
-                self._accept(*door, now)
+                for _ in range(ACCEPTS):
+                    if not self._accept(*door, now):
+                        break
                 continue
             session = self._sessions.get(fd)
             if session is not None:
@@ -121,11 +124,12 @@ class Desk:
 
     # -- sessions
 
-    def _accept(self, door: Doorway, service: Service, now: float) -> None:
+    def _accept(self, door: Doorway, service: Service, now: float) -> bool:
+        """False: nobody waits."""
         try:
             sock, _ = door.sock.accept()
         except OSError:
-            return  # gone again, or no descriptor left; the next turn sees it
+            return False  # nobody, or gone again, or no descriptor left; the next turn sees it
         try:
             sock.setblocking(False)
             admitted = service.admit(sock)
@@ -133,11 +137,12 @@ class Desk:
             admitted = False
         if not admitted:
             sock.close()
-            return
+            return True
         if len(self._sessions) >= PLACES:
             self._end(next(iter(self._sessions)))
         self._sessions[sock.fileno()] = Session(sock, service, now + PATIENCE)
         self._poller.register(sock.fileno(), IN)
+        return True
 
     def _serve(self, fd: int, session: Session, now: float) -> None:
         try:

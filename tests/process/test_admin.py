@@ -1,0 +1,179 @@
+"""The admin address: probes that tell the truth, metrics that add up, a page that lives."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.kit.admin import ADMIN, facts, look, metrics
+from tests.kit.client import connect
+from tests.kit.eventually import eventually
+from tests.kit.server import ServerProcess
+
+DEADLOCK = """
+import threading
+lock = threading.Lock()
+lock.acquire()
+def app(environ, start):
+    if environ["PATH_INFO"] == "/dead":
+        lock.acquire()
+    start("200 OK", [("Content-Length", "2")])
+    return [b"ok"]
+"""
+
+
+def total(name: str, server: ServerProcess) -> float:
+    return sum(metrics(server)[name].values())
+
+
+def test_probes_metrics_and_status_answer() -> None:
+    """Each with its type; what is not there is 404; nothing can be changed; HEAD has no body."""
+    with ServerProcess("tests.kit.apps:hello", *ADMIN, "--workers", "2") as server:
+        live = look(server, "/livez")
+        assert (live.status, json.loads(live.body)["alive"]) == (200, True)
+        ready = look(server, "/readyz")
+        assert (ready.status, json.loads(ready.body)["ready"]) == (200, True)
+        assert look(server, "/metrics").get("content-type").startswith("text/plain; version=0.0.4")
+        new = look(server, "/metrics", {"Accept": "application/openmetrics-text; version=1.0.0"})
+        assert new.get("content-type").startswith("application/openmetrics-text")
+        assert new.body.endswith(b"# EOF\n")
+        assert look(server, "/nothing").status == 404
+        with connect(f"unix:{server.directory}/admin.sock") as connection:
+            assert connection.get("/livez", method="POST", body=b"").status == 405
+        with connect(f"unix:{server.directory}/admin.sock") as connection:
+            reply = connection.get("/status", method="HEAD")
+            assert (reply.status, reply.body) == (200, b"")
+
+
+def test_the_admin_socket_goes_with_the_server() -> None:
+    with ServerProcess("tests.kit.apps:hello", *ADMIN) as server:
+        path = server.directory / "admin.sock"
+        assert path.is_socket()
+        server.stop()
+        assert not path.exists()
+
+
+def test_slow_strangers_do_not_stop_the_arbiter() -> None:
+    """A hundred connections that say half a request, and one that does not read, lock nobody out."""
+    with ServerProcess(
+        "tests.kit.apps:hello", "--admin-bind", "127.0.0.1:0", check_descriptors=False
+    ) as server:
+        strangers = []
+        admin = server.log.split("Admin address: ")[1].split()[0]
+        for _ in range(100):
+            stranger = server.connect(admin)
+            stranger.send(b"GET /metrics HT")
+            strangers.append(stranger)
+        assert server.get("/livez", address=admin).status == 200
+        assert server.get("/").status == 200
+        for stranger in strangers:
+            stranger.close()
+
+
+def test_counts_agree_with_the_client_across_a_crash() -> None:
+    """Requests and responses add up to what was sent, also after a worker was killed; nothing ever falls."""
+    with ServerProcess("tests.kit.apps:hello", *ADMIN, "--workers", "2", check_descriptors=False) as server:
+        seen = 0.0
+        sent = 0
+        for round_ in range(3):
+            for _ in range(50):
+                assert server.get("/").status == 200
+            sent += 50
+
+            def all_counted(sent: int = sent) -> None:
+                """every request is in the metrics"""
+                assert total("threadcorn_requests_total", server) == sent
+
+            eventually(all_counted)
+            now = total("threadcorn_responses_total", server)
+            assert now == sent >= seen
+            seen = now
+            assert metrics(server)["threadcorn_app_seconds_count"][""] == sent
+            if round_ == 1:
+                os.kill(server.workers()[0], signal.SIGKILL)
+                eventually(lambda: facts(server)["server"]["exits"])
+                eventually(lambda: facts(server)["server"]["workers_ready"] == 2)
+                assert total("threadcorn_requests_total", server) == sent
+
+
+def test_a_deadlock_of_all_threads_is_told_and_repaired() -> None:
+    """Readiness says no, the health path answers, 504 at the limit, stacks in the log; it serves again."""
+    with ServerProcess(
+        None, *ADMIN, "--threads", "2", "--request-timeout", "2.5", "--slow-request", "0.5",
+        "--health-path", "/healthz", "--graceful-timeout", "5", source=DEADLOCK, check_descriptors=False,
+    ) as server:  # fmt: skip
+        (worker,) = server.workers()
+        replies: list[int] = []
+        clients = [
+            threading.Thread(target=lambda: replies.append(server.get("/dead").status)) for _ in range(2)
+        ]
+        for client in clients:
+            client.start()
+        eventually(lambda: look(server, "/readyz").status == 503, within=20)
+        assert "threads are busy, and none has finished" in look(server, "/readyz").body.decode()
+        assert look(server, "/livez").status == 200
+        assert server.get("/healthz").status == 200
+        for client in clients:
+            client.join(20)
+        assert replies == [504, 504]
+        assert server.log.count("lock.acquire()") >= 2
+        assert "Request timed out after" in server.log
+        assert "and waiting: GET /dead" in server.log
+        eventually(lambda: worker not in server.workers() and server.workers(), within=30)
+        assert server.get("/").status == 200
+        eventually(lambda: look(server, "/readyz").status == 200)
+        assert total("threadcorn_requests_timed_out_total", server) == 2
+
+
+@pytest.mark.limit(120)
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
+def test_the_page_shows_live_numbers_in_a_browser() -> None:
+    """Headless Chromium runs the page's own code, and the numbers it shows are the server's."""
+    stop = threading.Event()
+    with ServerProcess(
+        "tests.kit.apps:nap", "--admin-bind", "127.0.0.1:0", "--workers", "2", check_descriptors=False
+    ) as server:
+
+        def load() -> None:
+            with connect(server.address) as connection:
+                while not stop.is_set():
+                    connection.get("/?s=0.002")
+
+        loader = threading.Thread(target=load)
+        loader.start()
+        try:
+            address = server.log.split("Admin address: ")[1].split()[0]
+            with tempfile.TemporaryDirectory(prefix="tc-chromium-") as profile:
+                done = subprocess.run(
+                    ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
+                     "--no-first-run", "--disable-background-networking", "--disable-component-update",
+                     "--disable-sync",
+                     f"--user-data-dir={profile}", "--virtual-time-budget=6000", "--dump-dom",
+                     f"http://{address}/"],
+                    stdin=subprocess.DEVNULL, capture_output=True, timeout=100, check=False,
+                )  # fmt: skip
+        finally:
+            stop.set()
+            loader.join()
+        dom = done.stdout.decode()
+        assert "serving, 2 of 2 workers ready" in dom
+        shown = int(dom.split('id="requests">')[1].split("<")[0])
+        assert shown > 0
+        assert all(f"<td>{pid}</td>" in dom for pid in server.workers())
+        assert "GET /?s=0.002" in dom
+        assert '<polyline points="' in dom
+
+
+def test_the_page_asks_no_other_host() -> None:
+    web = Path(__file__).resolve().parent.parent.parent / "threadcorn" / "web"
+    for path in web.iterdir():
+        text = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+        assert "://" not in text, path

@@ -1,0 +1,137 @@
+"""threadcornctl against a real server: every command, its exit code, and who is turned away."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import stat
+
+import pytest
+
+from tests.kit.admin import CONTROL, ctl
+from tests.kit.eventually import eventually
+from tests.kit.server import ServerProcess, run_cli
+
+APP = """
+def app(environ, start):
+    start("200 OK", [("Content-Length", "2")])
+    return [b"ok"]
+"""
+
+
+def test_looking(tmp_path: object) -> None:
+    """status, workers, requests, stacks, why, config and top, as text and as JSON."""
+    with ServerProcess("tests.kit.apps:gate", *CONTROL, "--workers", "2", check_descriptors=False) as server:
+        mode = os.stat(server.directory / "control.sock").st_mode
+        assert stat.S_IMODE(mode) == 0o600
+        held = server.connect()
+        held.request("/hold/it")
+        eventually((server.directory / "it.in").exists)
+        status = ctl(server, "status")
+        assert status.code == 0, status.err
+        assert "serving, 2 of 2 workers ready, ready" in status.out
+        rows = json.loads(ctl(server, "--json", "workers").out)
+        assert [row["pid"] for row in rows] == sorted(server.workers())
+        (request,) = json.loads(ctl(server, "requests", "--json").out)
+        assert (request["method"], request["path"]) == ("GET", "/hold/it")
+        assert request["verdict"] == "waiting"
+        assert "apps.py" in request["top"]
+        assert "in gate" in ctl(server, "stacks").out
+        assert ctl(server, "why").code == 0
+        assert json.loads(ctl(server, "config", "--json").out)["workers"] == 2
+        top = ctl(server, "top", "--once").out
+        assert "2/2 workers" in top
+        assert "GET /hold/it" in top
+        (server.directory / "it.go").touch()
+        assert held.reply().status == 200
+
+
+def test_scaling_threads_and_recycling() -> None:
+    with ServerProcess("tests.kit.apps:hello", *CONTROL, check_descriptors=False) as server:
+        (first,) = server.workers()
+        assert ctl(server, "scale", "3").code == 0
+        eventually(lambda: len(server.workers()) == 3)
+        eventually(lambda: json.loads(ctl(server, "status", "--json").out)["workers_ready"] == 3)
+        assert ctl(server, "threads", "7").code == 0
+
+        def seven() -> None:
+            """every worker has seven threads"""
+            assert {row["threads"] for row in json.loads(ctl(server, "workers", "--json").out)} == {7}
+
+        eventually(seven)
+        assert ctl(server, "recycle", "0").code == 0
+        eventually(lambda: first not in server.workers() and len(server.workers()) == 3)
+        eventually(seven)
+        refused = ctl(server, "scale", "999")
+        assert refused.code == 1
+        assert "most is" in refused.err
+        assert ctl(server, "recycle", "12").code == 1
+
+
+def test_reload_with_a_verdict() -> None:
+    """A good reload is 0; a broken one is 1, tells why, and the old code serves on."""
+    with ServerProcess(None, *CONTROL, source=APP, check_descriptors=False) as server:
+        done = ctl(server, "reload", "--wait", within=40)
+        assert (done.code, done.out.strip()) == (0, "generation 2 serves"), done.err
+        (server.directory / "application.py").write_text("raise ValueError('broken deploy')\n")
+        done = ctl(server, "reload", "--wait", within=40)
+        assert done.code == 1
+        assert "broken deploy" in done.out
+        assert server.get("/").status == 200
+        assert ctl(server, "status").code == 0
+
+
+def test_stop() -> None:
+    with ServerProcess("tests.kit.apps:hello", *CONTROL) as server:
+        assert ctl(server, "stop").code == 0
+        assert server.wait() == 0
+        assert not (server.directory / "control.sock").exists()
+        gone = ctl(server, "status")
+        assert gone.code == 3
+        assert "nobody answers at" in gone.err
+
+
+def test_the_command_line_is_judged() -> None:
+    assert run_cli("status", module="threadcorn.ctl").code == 2
+    assert run_cli("-s", "x", "dance", module="threadcorn.ctl").code == 2
+
+
+def test_nonsense_is_answered_and_harms_nobody() -> None:
+    with ServerProcess("tests.kit.apps:hello", *CONTROL, check_descriptors=False) as server:
+        for line in (b"[]\n", b"{}\n", b'{"command": "scale", "args": {"workers": "x"}}\n', b"\xff\xfe\n"):
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.settimeout(10)
+                sock.connect(str(server.directory / "control.sock"))
+                sock.sendall(line)
+                answer = json.loads(sock.makefile().readline())
+                assert answer["ok"] is False
+        assert ctl(server, "status").code == 0
+
+
+@pytest.mark.parametrize("kind", ["link", "file", "directory"])
+def test_what_stands_in_its_place_is_refused(kind: str, tmp_path: object) -> None:
+    """A link, a file, and a directory that others may write to: exit code 3 and one clear message."""
+    base = os.fspath(tmp_path)  # type: ignore[arg-type]
+    path = os.path.join(base, "control.sock")
+    if kind == "link":
+        os.symlink("/tmp/elsewhere", path)
+    elif kind == "file":
+        open(path, "w").close()
+    else:
+        os.chmod(base, 0o777)
+    done = run_cli("--control-socket", path, "--bind", "127.0.0.1:0", "tests.kit.apps:hello")
+    assert done.code == 3
+    assert "control_socket" in done.err
+    assert "Traceback" not in done.err
+    os.chmod(base, 0o700)
+
+
+def test_a_socket_left_behind_is_replaced_and_a_living_one_is_not(tmp_path: object) -> None:
+    path = os.path.join(os.fspath(tmp_path), "control.sock")  # type: ignore[arg-type]
+    with socket.socket(socket.AF_UNIX) as old:
+        old.bind(path)
+    with ServerProcess("tests.kit.apps:hello", "--control-socket", path, check_descriptors=False):
+        done = run_cli("--control-socket", path, "--bind", "127.0.0.1:0", "tests.kit.apps:hello")
+        assert done.code == 3
+        assert "a server answers there" in done.err

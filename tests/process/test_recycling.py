@@ -1,0 +1,220 @@
+"""Workers that leak, crash, stop or hold the GIL: replaced, told, and nobody outside loses a request."""
+
+from __future__ import annotations
+
+import ctypes.util
+import os
+import signal
+import threading
+
+import psutil
+import pytest
+
+from tests.kit.admin import ADMIN, CONTROL, ctl, facts, metrics
+from tests.kit.client import connect
+from tests.kit.eventually import eventually
+from tests.kit.server import ServerProcess
+
+LEAK = """
+import time
+kept = []
+def app(environ, start):
+    time.sleep(0.005)
+    kept.append(bytearray(b"x") * (1 << 20))
+    start("200 OK", [("Content-Length", "2")])
+    return [b"ok"]
+"""
+
+CRASH = """
+import faulthandler, os, signal
+def app(environ, start):
+    if environ["PATH_INFO"] == "/export":
+        faulthandler.disable()
+        os.kill(os.getpid(), signal.SIGSEGV)
+    start("200 OK", [("Content-Length", "2")])
+    return [b"ok"]
+"""
+
+WEDGE = """
+import ctypes
+libc = ctypes.PyDLL(None)
+def app(environ, start):
+    if environ["PATH_INFO"] == "/wedge":
+        libc.sleep(30)
+    start("200 OK", [("Content-Length", "2")])
+    return [b"ok"]
+"""
+
+
+class Load:
+    """Keep-alive clients that ask as fast as they are answered; a lost connection or another status is a
+    failure."""
+
+    def __init__(self, server: ServerProcess, clients: int = 2) -> None:
+        self.done = 0
+        self.failures: list[str] = []
+        self._server = server
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._run) for _ in range(clients)]
+
+    def _run(self) -> None:
+        connection = None
+        while not self._stop.is_set():
+            try:
+                if connection is None:
+                    connection = connect(self._server.address)
+                reply = connection.get("/")
+                if reply.status != 200:
+                    self.failures.append(f"status {reply.status}")
+                self.done += 1
+                if not reply.keeps:
+                    connection.close()
+                    connection = None
+            except Exception as error:
+                # An idle connection may be closed between two requests; this client is never idle.
+                self.failures.append(repr(error))
+                connection = None
+        if connection is not None:
+            connection.close()
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(30)
+
+
+@pytest.mark.limit(120)
+def test_a_leak_is_recycled_and_no_request_fails() -> None:
+    """A megabyte a request, 120 MiB allowed: replaced again and again, memory bounded, none lost."""
+    with ServerProcess(
+        None,
+        *ADMIN,
+        *("--workers", "2", "--max-worker-memory", "120m", "--memory-measure", "uss"),
+        source=LEAK,
+        check_descriptors=False,
+    ) as server:
+        most = 0
+        with Load(server) as load:
+
+            def recycled() -> bool:
+                """six workers have been replaced"""
+                nonlocal most
+                for pid in server.workers():
+                    try:
+                        most = max(most, psutil.Process(pid).memory_info().rss)
+                    except psutil.Error:
+                        continue
+                reasons = facts(server)["server"]["recycles"]
+                return sum(reasons.values()) >= 6
+
+            eventually(recycled, within=60)
+        assert load.failures == []
+        assert load.done > 500
+        assert most < 1200 << 20, f"{most >> 20} MiB"
+        assert set(facts(server)["server"]["recycles"]) <= {"memory", "growth"}
+        assert facts(server)["server"]["notes"] == []
+
+
+def test_a_limit_below_the_size_of_an_idle_worker_is_given_up() -> None:
+    """Recycling for memory stops loudly instead of going round for ever."""
+    with ServerProcess(
+        "tests.kit.apps:hello",
+        *ADMIN,
+        *("--max-worker-memory", "1m", "--memory-measure", "rss", "--probe-interval", "0.1"),
+        check_descriptors=False,
+    ) as server:
+        eventually(lambda: facts(server)["server"]["notes"], within=30)
+        assert "FLAPPING: memory limit not applied any more" in server.log
+        eventually(lambda: facts(server)["server"]["workers_ready"] == 1)
+        assert server.get("/").status == 200
+
+
+def test_a_worker_lives_for_its_lifetime() -> None:
+    with ServerProcess(
+        "tests.kit.apps:hello",
+        *ADMIN,
+        *("--max-worker-lifetime", "1", "--probe-interval", "0.1"),
+        check_descriptors=False,
+    ) as server:
+        (first,) = server.workers()
+        eventually(lambda: facts(server)["server"]["recycles"].get("lifetime", 0) >= 1)
+        eventually(lambda: first not in server.workers() and server.workers())
+        assert server.get("/").status == 200
+
+
+def test_the_request_that_crashed_a_worker_is_named() -> None:
+    """SIGSEGV while serving POST /export: the line in the log names it, and what came before it."""
+    with ServerProcess(None, *ADMIN, source=CRASH, check_descriptors=False) as server:
+        assert server.get("/before").status == 200
+        connection = server.connect()
+        connection.request("/export", method="POST", body=b"x")
+        connection.end()
+        eventually(lambda: "It was running:\n" in server.log)
+        text = server.log.split("It was running:\n")[1]
+        assert "killed by SIGSEGV" in server.log
+        assert text.splitlines()[0].strip().startswith("POST /export from 127.0.0.1:")
+        assert "GET /before from" in text
+        eventually(lambda: server.workers() and facts(server)["server"]["workers_ready"] == 1)
+        assert server.get("/").status == 200
+
+
+def test_a_stopped_worker_is_replaced_and_gets_nothing_meanwhile() -> None:
+    """SIGSTOP: its heart stops, steering avoids it, it is replaced; fresh connections are answered."""
+    with ServerProcess(
+        "tests.kit.apps:pid", *ADMIN, "--workers", "2", "--timeout", "3", check_descriptors=False
+    ) as server:
+        stopped, other = server.workers()
+        os.kill(stopped, signal.SIGSTOP)
+        eventually(
+            lambda: facts(server, "/livez")["silent_workers"] == [stopped] or stopped not in server.workers(),
+            within=20,
+        )
+        eventually(lambda: stopped not in server.workers() and len(server.workers()) == 2, within=20)
+        assert {int(server.get("/").body) for _ in range(20)} <= {other, *server.workers()}
+        assert "no heartbeat for" in server.log
+
+
+@pytest.mark.skipif(ctypes.util.find_library("c") is None, reason="no C library to hold the GIL with")
+def test_a_worker_that_holds_the_gil_is_dumped_and_replaced() -> None:
+    """C code that never gives the GIL back: the stacks are in the log, and another worker serves."""
+    with ServerProcess(
+        None,
+        *ADMIN,
+        "--timeout",
+        "4",
+        source=WEDGE,
+        check_descriptors=False,
+        tolerate=("Fatal Python error",),
+    ) as server:
+        (wedged,) = server.workers()
+        connection = server.connect()
+        connection.request("/wedge")
+        eventually(lambda: "Timeout (0:00:02)!" in server.log, within=20)
+        assert "in app" in server.log.split("Timeout (0:00:02)!")[1]
+        eventually(lambda: wedged not in server.workers() and server.workers(), within=20)
+        eventually(lambda: facts(server)["server"]["workers_ready"] == 1)
+        assert server.get("/").status == 200
+        assert "GET /wedge from" in server.log.split("It was running:\n")[1].splitlines()[0]
+
+
+def test_counters_never_fall_while_eight_workers_are_recycled() -> None:
+    """Recycling under load never makes a counter fall, and loses nothing."""
+    with (
+        ServerProcess(
+            "tests.kit.apps:hello", *ADMIN, *CONTROL, "--workers", "8", check_descriptors=False
+        ) as server,
+        Load(server) as load,
+    ):
+        before = -1.0
+        for slot in range(3):
+            assert ctl(server, "recycle", str(slot)).code == 0
+            now = sum(metrics(server)["threadcorn_requests_total"].values())
+            assert now >= before
+            before = now
+        eventually(lambda: load.done > 200)
+        assert load.failures == []

@@ -1,0 +1,199 @@
+"""What an application may do wrong, and what clients may do to it: each has one outcome, on real servers."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import socket
+
+import psutil
+import pytest
+
+from tests.kit.eventually import eventually
+from tests.kit.server import ServerProcess
+
+APP = '''
+import os, subprocess, sys
+
+def answer(start, body):
+    start("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+    return [body]
+
+def deeper():
+    return deeper() + 1
+
+def app(environ, start):
+    path = environ["PATH_INFO"]
+    if path == "/exit":
+        sys.exit(3)
+    if path == "/recursion":
+        deeper()
+    if path.startswith("/raise/"):
+        raise {"KeyboardInterrupt": KeyboardInterrupt, "GeneratorExit": GeneratorExit,
+               "MemoryError": MemoryError, "StopIteration": StopIteration}[path[7:]]("on purpose")
+    if path == "/late":
+        def blocks():
+            yield b"first"
+            raise SystemExit(3)
+        start("200 OK", [("Content-Type", "text/plain")])
+        return blocks()
+    if path == "/segv":
+        import ctypes
+        ctypes.string_at(0)
+    if path == "/child":
+        code = "import os\\nfor n in os.listdir('/proc/self/fd'):\\n" \\
+               "    try: print(os.readlink('/proc/self/fd/' + n))\\n    except OSError: pass"
+        out = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, close_fds=False)
+        return answer(start, out.stdout)
+    if path == "/big":
+        body = b"x" * 10_000_000
+        return answer(start, body)
+    return answer(start, str(os.getpid()).encode())
+'''
+
+
+@pytest.fixture(scope="module")
+def server():
+    log = ("please report",)
+    with ServerProcess(source=APP, tolerate=log) as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/exit",
+        "/recursion",
+        "/raise/KeyboardInterrupt",
+        "/raise/GeneratorExit",
+        "/raise/MemoryError",
+        "/raise/StopIteration",
+    ],
+)
+def test_f15_f16_whatever_the_application_raises_is_a_500_and_the_worker_lives(server, path) -> None:
+    before = server.get("/").text
+    with server.connect() as connection:
+        reply = connection.get(path)
+        assert reply.status == 500
+        assert not reply.keeps
+        assert connection.end() == "closed"
+    assert server.get("/").text == before
+
+
+def test_f15_an_exit_in_mid_response_looks_cut(server) -> None:
+    before = server.get("/").text
+    with server.connect() as connection:
+        connection.request("/late")
+        data, _ = connection.to_end()
+        assert b"first" in data
+        assert not data.endswith(b"0\r\n\r\n")
+    assert server.get("/").text == before
+
+
+def test_f20_a_child_of_the_application_gets_no_descriptor_of_ours(server) -> None:
+    """Every descriptor is close-on-exec, also for a child that is started with close_fds=False."""
+    links = server.get("/child").text.split()
+    kinds = [link.partition(":")[0] for link in links]
+    assert "socket" not in kinds, links
+    assert not any("eventfd" in link or "eventpoll" in link for link in links), links
+
+
+def test_f02_a_segmentation_fault_costs_its_own_request_and_is_named() -> None:
+    with ServerProcess(source=APP, tolerate=("Fatal Python error",)) as server:
+        before = server.get("/").text
+        with server.connect() as connection:
+            connection.request("/segv")
+            connection.to_end()
+
+        def replaced() -> None:
+            """another worker answers"""
+            assert server.get("/").text != before
+
+        eventually(replaced, within=10)
+        assert "SIGSEGV" in server.log
+
+
+def test_f38_f39_hundreds_that_neither_finish_nor_read_stop_nobody() -> None:
+    """Issue 2: 200 with half a head and 200 that read nothing, two threads; a new client is answered."""
+    with ServerProcess(None, "--threads", "2", source=APP) as server:
+        pid = server.get("/").text
+        for _ in range(200):
+            server.connect().send(b"GET / HTTP/1.1\r\nHos")
+        for _ in range(200):
+            server.connect(receive_buffer=4096).send(b"GET /big HTTP/1.1\r\nHost: t\r\n\r\n")
+        with server.connect() as connection:
+            connection.within = 5.0
+            assert connection.get("/").text == pid
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT])
+def test_f01_a_killed_worker_is_replaced_and_others_serve_on(number) -> None:
+    with ServerProcess(None, "--workers", "2", source=APP, tolerate=("Fatal Python error",)) as server:
+        victim = server.workers()[0]
+        os.kill(victim, number)
+        for _ in range(20):
+            assert server.get("/").status == 200
+
+        def whole() -> None:
+            """two workers again, the victim not among them"""
+            workers = server.workers()
+            assert len(workers) == 2
+            assert victim not in workers
+
+        eventually(whole, within=10)
+
+
+def test_f25_no_descriptors_left_pauses_and_recovers() -> None:
+    """200 clients on 64 descriptors: no spin, no flood of log lines, service back at once."""
+    with ServerProcess(source=APP, check_descriptors=False) as server:
+        worker = server.workers()[0]
+        resource.prlimit(worker, resource.RLIMIT_NOFILE, (64, 64))
+        port = int(server.address.rpartition(":")[2])
+        clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(200)]
+        process = psutil.Process(worker)
+
+        def said() -> None:
+            """it says that there are no descriptors"""
+            assert "descriptor" in server.log or "Too many open files" in server.log, server.log
+
+        eventually(said, within=10)
+        before = process.cpu_times()
+        with server.connect() as waiting:
+            assert waiting.silent(1.0)
+        after = process.cpu_times()
+        assert (after.user + after.system) - (before.user + before.system) < 0.2
+        lines = [line for line in server.log.splitlines() if "escriptor" in line or "Too many" in line]
+        assert len(lines) <= 5, lines
+        for client in clients:
+            client.close()
+
+        def back() -> None:
+            """a new client is answered"""
+            assert server.get("/").text == str(worker)
+
+        eventually(back, within=5)
+
+
+VALIDATED = '''
+from wsgiref.validate import validator
+
+def plain(environ, start):
+    body = environ["wsgi.input"].read(1 << 20)
+    environ["wsgi.errors"].write("")
+    start("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+    return [body]
+
+app = validator(plain)
+'''
+
+
+def test_the_validator_of_the_standard_library_has_nothing_to_say() -> None:
+    with ServerProcess(source=VALIDATED) as server:
+        with server.connect() as connection:
+            assert connection.get("/a%20b?c=d").status == 200
+            assert connection.get("/", method="HEAD").status == 200
+            assert connection.get("/", method="POST", body=b"hello").text == "hello"
+            assert connection.get("/", method="POST", body=[b"he", b"llo"]).text == "hello"
+        assert "AssertionError" not in server.log
+        assert "WSGIWarning" not in server.log
