@@ -75,3 +75,13 @@ def test_the_clock_of_each_stage():
     leaving.empty = True
     leaving.advance(4.0)
     assert leaving.next(4.0) == leaving.give_up_at
+
+
+def test_what_is_empty_too_early_does_not_count():
+    """A handshake that was under way when the gate closed is in no queue yet."""
+    leaving = Leaving.stop(0.0, RULES, quick=False, serving=True)
+    leaving.advance(3.0)
+    leaving.seen_empty(3.0 + GATE_LEAST / 2)
+    assert not leaving.advance(3.0 + GATE_LEAST)
+    leaving.seen_empty(3.0 + GATE_LEAST)
+    assert leaving.advance(3.0 + GATE_LEAST)

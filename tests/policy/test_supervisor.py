@@ -476,8 +476,8 @@ def test_a_graceful_stop():
     world.tell(e.StopAsked(quick=False))
     assert world.gated
     assert world.told_to_drain() == []
-    world.tell(e.QueuesEmpty())
     world.pass_time(GATE_LEAST)
+    world.tell(e.QueuesEmpty())
     assert world.told_to_drain() == [1, 2]
     seconds = next(c.message.seconds for c in world.last if isinstance(c, e.Tell))
     assert seconds == pytest.approx(5.0 - GATE_LEAST)
@@ -521,8 +521,8 @@ def test_a_stop_during_a_reload():
     assert world.alive[2].forces == [Force.TERM]
     world.exited(2, "killed by SIGTERM")
     assert What.RELOAD_FAILED not in world.notes(ever=True)
-    world.tell(e.QueuesEmpty())
     world.pass_time(GATE_LEAST)
+    world.tell(e.QueuesEmpty())
     world.exited(1)
     assert world.exit_code == 0
 
@@ -571,8 +571,8 @@ def test_a_graceful_stop_may_be_hurried():
     """TERM, then INT."""
     world = World(target=1).serving()
     world.tell(e.StopAsked(quick=False))
-    world.tell(e.QueuesEmpty())
     world.pass_time(GATE_LEAST)
+    world.tell(e.QueuesEmpty())
     assert world.told_to_drain() == [1]
     world.tell(e.StopAsked(quick=True))
     assert [c.message for c in world.of(e.Tell)] == [Quit()]
@@ -587,8 +587,8 @@ def test_those_who_drain_for_a_reload_are_given_no_more_time_by_a_stop():
     world.ready(2)
     world.pass_time(28.0)
     world.tell(e.StopAsked(quick=False))
-    world.tell(e.QueuesEmpty())
     world.pass_time(GATE_LEAST)
+    world.tell(e.QueuesEmpty())
     assert world.told_to_drain() == [2]
     world.pass_time(3.5)
     assert world.alive[1].forces == [Force.KILL]

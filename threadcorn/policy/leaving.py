@@ -91,6 +91,12 @@ class Leaving:
             return True
         return False
 
+    def seen_empty(self, now: float) -> None:
+        """Nobody waits behind the gate. What was seen before its least time says nothing of the handshakes that
+        were under way then, so it does not count."""
+        if self.stage is Stage.GATED and now >= self._turn:
+            self.empty = True
+
     def left(self, now: float) -> float:
         """Seconds that running requests have got."""
         return 0.0 if self.quick else max(0.0, self._end - now)

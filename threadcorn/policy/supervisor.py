@@ -140,7 +140,7 @@ class Supervisor:
 
     def _queues_empty(self, _: e.QueuesEmpty) -> None:
         if self.leaving is not None:
-            self.leaving.empty = True
+            self.leaving.seen_empty(self._now)
 
     def _step(self, incarnation: Incarnation, happening: Happening, reason: str = "") -> None:
         act = self.crew.step(incarnation, happening, reason)
