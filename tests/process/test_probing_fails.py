@@ -24,7 +24,8 @@ if kind == "missing":
 else:
     import psutil
     errors = {"gone": psutil.NoSuchProcess(1), "denied": psutil.AccessDenied(1),
-              "hidden": FileNotFoundError(2, "x"), "broken": RuntimeError("x"), "later": psutil.AccessDenied(1)}
+              "hidden": FileNotFoundError(2, "x"), "broken": RuntimeError("x"),
+              "later": psutil.AccessDenied(1)}
     calls = itertools.count()
     first = 10 if kind == "later" else 0
     def failing(real):
