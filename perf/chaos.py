@@ -2,10 +2,11 @@
 
     python perf/chaos.py --seconds 30 --seed 7 [--kill] [--no-shard] [--workers 3] [-- further flags]
 
-A real server gets HUP, TTIN, TTOU, worker TERM and, with --kill, SIGKILL of workers, at random but seeded
-times. It also recycles its workers (--max-requests). Clients keep connections and open new ones, send GET
-and POST with bodies in several packets, and read 1 byte, 64 kB or a stream. Every failure is counted by the
-phase it came in. Exit code 1 when something was lost that should not have been.
+A real server gets HUP, TTIN, TTOU, USR2, worker TERM and, with --kill, SIGKILL of workers, at random but
+seeded times. It also recycles its workers (--max-requests). Clients keep connections and open new ones, send
+GET and POST with bodies in several packets, and read 1 byte, 64 kB or a stream. Every failure is counted by
+the phase it came in. Exit code 1 when something was lost that should not have been. Events are counted as
+they are sent; one that comes during a reload or an upgrade may be put off or refused.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import zlib
@@ -41,12 +43,15 @@ class Lost(Exception):
 class Client(threading.Thread):
     """One client: one kept connection at a time, or a new one for each request."""
 
-    def __init__(self, address: tuple[str, int], seed: str, stop: threading.Event, streams: float) -> None:
+    def __init__(
+        self, address: tuple[str, int], seed: str, stop: threading.Event, asked: argparse.Namespace
+    ) -> None:
         super().__init__(daemon=True)
         self.address = address
         self.random = random.Random(seed)
         self.over = stop
-        self.streams = streams
+        self.streams = asked.streams
+        self.idle = asked.idle / 100
         self.lost: Counter[str] = Counter()
         self.notes: list[str] = []
         self.served: Counter[str] = Counter()
@@ -77,7 +82,7 @@ class Client(threading.Thread):
                 self.served[what] += 1
                 if what != "/stream":
                     self.slowest = max(self.slowest, time.monotonic() - began)
-            if keep and self.random.random() < 0.05:
+            if keep and self.random.random() < self.idle:
                 self.over.wait(self.random.choice((0.2, 0.5, 2.0)))  # idle for a while, longer than a roll
         self._drop()
 
@@ -176,10 +181,13 @@ class Client(threading.Thread):
 
 
 class Server:
-    """`python -m threadcorn`, and what it is told."""
+    """`python -m threadcorn`, and what it is told. The pid file names it: an upgrade changes its number."""
 
     def __init__(self, flags: list[str], log: Path | None) -> None:
         ready, told = os.pipe()
+        self._directory = tempfile.TemporaryDirectory(prefix="chaos-")
+        self._pid_file = Path(self._directory.name) / "pid"
+        flags = ["--pid", str(self._pid_file), *flags]
         with open(log or os.devnull, "ab") as err:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "threadcorn", "--ready-fd", str(told), *flags, "chaos_app:app"],
@@ -193,15 +201,34 @@ class Server:
             host, _, port = pipe.readline().split()[1].rpartition(":")
         self.address = (host, int(port))
 
+    @property
+    def pid(self) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            return int(self._pid_file.read_text())
+        return self.process.pid
+
+    def tell(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+
     def workers(self) -> list[int]:
-        pid = self.process.pid
+        pid = self.pid
         with contextlib.suppress(OSError):
             return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
         return []
 
     def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(60)
+        last = self.pid
+        self.tell(signal.SIGTERM)
+        code = self.process.wait(60)
+        until = time.monotonic() + 60
+        while last != self.process.pid and Path(f"/proc/{last}").exists():
+            if time.monotonic() > until:
+                os.kill(last, signal.SIGKILL)
+                return -9
+            time.sleep(0.05)
+        self._directory.cleanup()
+        return code
 
 
 def events(
@@ -213,13 +240,17 @@ def events(
         time.sleep(rand.uniform(0.05, 0.3))
         kind = rand.choice(kinds)
         if kind == "HUP":
-            server.process.send_signal(signal.SIGHUP)
+            server.tell(signal.SIGHUP)
+        elif kind == "USR2":
+            if more:
+                continue  # the successor starts with the number of its configuration
+            server.tell(signal.SIGUSR2)
         elif kind in ("TTIN", "TTOU"):
             change = 1 if kind == "TTIN" else -1
             if not min(0, 2 - workers) <= more + change < 3:
                 continue
             more += change
-            server.process.send_signal(signal.SIGTTIN if change > 0 else signal.SIGTTOU)
+            server.tell(signal.SIGTTIN if change > 0 else signal.SIGTTOU)
         else:
             pids = server.workers()
             if not pids:
@@ -235,9 +266,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--clients", type=int, default=16)
+    parser.add_argument("--idle", type=float, default=5.0, help="pauses of kept connections, in percent")
     parser.add_argument("--streams", type=float, default=2.0, help="share of streamed answers, in percent")
     parser.add_argument("--recycle", type=int, default=400, help="--max-requests of the server")
-    parser.add_argument("--events", default="HUP,TTIN,TTOU,TERM")
+    parser.add_argument("--events", default="HUP,TTIN,TTOU,USR2,TERM")
     parser.add_argument("--kill", action="store_true", help="SIGKILL workers as well")
     parser.add_argument("--no-shard", action="store_true")
     parser.add_argument("--log", type=Path)
@@ -249,7 +281,7 @@ def main() -> int:
     server = Server([*flags, *(["--no-shard"] if asked.no_shard else []), *asked.flags], asked.log)
     stop = threading.Event()
     seed = asked.seed
-    clients = [Client(server.address, f"{seed}/{n}", stop, asked.streams) for n in range(asked.clients)]
+    clients = [Client(server.address, f"{seed}/{n}", stop, asked) for n in range(asked.clients)]
     for client in clients:
         client.start()
     kinds = [kind for kind in asked.events.split(",") if kind] + (["KILL"] if asked.kill else [])
