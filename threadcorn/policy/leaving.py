@@ -92,8 +92,8 @@ class Leaving:
         return False
 
     def seen_empty(self, now: float) -> None:
-        """Nobody waits behind the gate. What was seen before its least time says nothing of the handshakes that
-        were under way then, so it does not count."""
+        """Nobody waits behind the gate. Before its least time that does not count: it says nothing of the
+        handshakes that were under way."""
         if self.stage is Stage.GATED and now >= self._turn:
             self.empty = True
 

@@ -114,7 +114,9 @@ class Handover:
             sock.close()
             return
         reactor = self._reactor
-        conn = Connection(sock, known["peer"], known["port"], known["group"], reactor)
+        # After an upgrade there may be fewer addresses than the giver had.
+        group = min(known["group"], len(self._neighbours.own.listeners) - 1)
+        conn = Connection(sock, known["peer"], known["port"], group, reactor)
         # A keep-alive connection has the whole time once more: nobody knows how much of it was left, and
         # closing it too late harms nobody.
         now = reactor.clock()
