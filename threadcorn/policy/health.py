@@ -94,12 +94,13 @@ class Sample:
 class Health:
     """The history of one worker."""
 
-    __slots__ = ("_descriptors", "_memory", "_points", "_progress", "last")
+    __slots__ = ("_descriptors", "_growth", "_memory", "_points", "_progress", "last")
 
     def __init__(self) -> None:
         self._memory: deque[bool] = deque(maxlen=OF)
         self._descriptors: deque[bool] = deque(maxlen=OF)
         self._points: deque[tuple[float, float]] = deque(maxlen=60)
+        self._growth: tuple[float, float] = (-1.0, 0.0)  # of which last point, and what it is
         self._progress: tuple[int, float] | None = None  # requests finished, and since when no more
         self.last = FINE
 
@@ -115,8 +116,11 @@ class Health:
 
     @property
     def growth(self) -> float:
-        """Bytes a second, over what is known."""
-        return growth(self._points)
+        """Bytes a second, over what is known. Hundreds of slopes: once for each new point, not each look."""
+        last = self._points[-1][0] if self._points else -1.0
+        if self._growth[0] != last:
+            self._growth = (last, growth(self._points))
+        return self._growth[1]
 
     def _by_memory(self, sample: Sample, limits: Limits) -> Judgement:
         memory = sample.memory
