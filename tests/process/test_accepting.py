@@ -13,6 +13,7 @@ import pytest
 
 from tests.kit import ServerProcess, eventually
 from tests.kit.client import connect
+from tests.kit.processes import freeze
 
 APP = """
 import builtins
@@ -54,7 +55,7 @@ class TestQueues:
         with server_of("--workers", "2", check_descriptors=False) as server:
             workers = server.workers()
             for pid in workers:
-                os.kill(pid, signal.SIGSTOP)
+                freeze(pid)
             clients = [server.connect() for _ in range(200)]
             for client in clients:
                 client.request("/")
@@ -117,7 +118,7 @@ class TestStuck:
                 thread.start()
             eventually(lambda: len(set(served)) == 3, within=20)
             stopped = server.workers()[0]
-            os.kill(stopped, signal.SIGSTOP)
+            freeze(stopped)
             # Long enough that everybody who could be held up is: whoever it had accepted.
             before = len(served)
             threading.Event().wait(2)

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from tests.kit import connect, eventually
+from tests.kit.processes import freeze
 from tests.process.crowd import Crowd
 from tests.process.line import RUNGS, Line, lives, reach
 
@@ -133,7 +134,7 @@ def test_a_second_one_is_quicker() -> None:
         worker = int((server.directory / "a.in").read_text())
         server.tell(signal.SIGTERM)
         server.logged("Worker draining")
-        os.kill(worker, signal.SIGSTOP)
+        freeze(worker)
         began = time.monotonic()
         server.tell(signal.SIGINT)
         server.logged("Stopping at once")
