@@ -83,6 +83,16 @@ class TestReload:
                     assert int(reply.body) in now
             assert not before & set(server.workers())
 
+    def test_more_connections_than_an_inbox_holds(self) -> None:
+        """A full inbox is tried again: hundreds of idle connections of one worker all arrive."""
+        with server_of() as server:
+            clients = [server.connect() for _ in range(450)]
+            for client in clients:
+                client.get("/")
+            reload(server)
+            for client in clients:
+                assert int(client.get("/").body) in server.workers()
+
     def test_peer_travels_along(self) -> None:
         with server_of() as server:
             client = server.connect()
