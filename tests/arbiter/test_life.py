@@ -193,15 +193,6 @@ def test_strangers_are_reaped(stage):
     assert all(child.status() != psutil.STATUS_ZOMBIE for child in psutil.Process(server.pid).children())
 
 
-def test_usr2_is_not_there_yet(stage):
-    """It says so and does nothing."""
-    server = stage()
-    before = server.workers()
-    server.signal(signal.SIGUSR2)
-    server.logged("USR2")
-    assert server.workers() == before
-
-
 def test_winch_without_a_daemon(stage):
     """A terminal that changes its size does not stop the service."""
     server = stage()
