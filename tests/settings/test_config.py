@@ -72,7 +72,7 @@ def test_gunicorns_own_settings_warn_and_say_why() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("certfile", "x.pem"), ("proxy_protocol", True), ("protocol", "uwsgi"), ("cert_reqs", 2)],
+    [("certfile", "x.pem"), ("protocol", "uwsgi"), ("cert_reqs", 2)],
 )
 def test_what_would_be_dangerous_to_ignore_is_refused(name: str, value: object) -> None:
     with pytest.raises(ConfigError):

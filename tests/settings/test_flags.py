@@ -126,7 +126,7 @@ def test_flags_of_gunicorns_are_understood_with_their_values() -> None:
         "--worker-class",
         "--worker-tmp-dir",
     ]
-    assert len(cfg.problems) == 1 and cfg.problems[0].startswith("--proxy-protocol:")
+    assert (cfg.problems, cfg.proxy_protocol) == ([], "auto")
     assert resolved("-k gthread --threads 4 mod:app").warnings == []
 
 

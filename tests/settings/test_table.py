@@ -30,6 +30,11 @@ OTHERS: dict[str, tuple[str, object]] = {
     "group": ("12345", 12345),
     "ready_fd": ("5", 5),
     "limit_request_head": ("128k", 131072),
+    "forwarded_allow_ips": ("10.0.0.0/8,*", ("10.0.0.0/8", "*")),
+    "forwarded_source": ("forwarded", "forwarded"),
+    "forwarder_headers": ("SCRIPT_NAME", ("SCRIPT_NAME",)),
+    "proxy_allow_ips": ("10.0.0.1", ("10.0.0.1",)),
+    "proxy_protocol": ("v2", "v2"),
     "probe_paths": ("/a,/b", ("/a", "/b")),
 }
 

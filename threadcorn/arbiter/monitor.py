@@ -19,7 +19,7 @@ from time import perf_counter
 from threadcorn.arbiter.view import Facts, View
 from threadcorn.arbiter.worker_handle import WorkerHandle
 from threadcorn.policy import events as e
-from threadcorn.policy.cells import OLDEST_WAITING, REQUESTS, RUNNING, THREADS, WAITING
+from threadcorn.policy.cells import OLDEST_WAITING, OPEN, REQUESTS, RUNNING, THREADS, WAITING
 from threadcorn.policy.health import FlapGuard, Health, Judgement, Limits, Sample, Verdict
 from threadcorn.policy.incarnation import Incarnation, State
 from threadcorn.settings import Settings
@@ -196,7 +196,8 @@ class Monitor:
             waited=max(0.0, now - waiting_since / 1e9) if waiting_since else 0.0,
             memory=patient.memory,
             cpu=patient.usage.cpu,
-            descriptors=patient.usage.fds,
+            # Connections come with the clients: a successor would have as many. The others may be a leak.
+            descriptors=None if patient.usage.fds is None else patient.usage.fds - cells[OPEN],
             descriptor_limit=patient.fd_limit,
         )
         judgement = patient.health.judge(sample, self._limits_of(settings, patient))

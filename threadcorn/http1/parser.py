@@ -118,7 +118,7 @@ class HeadParser:
 
     __slots__ = (
         "_base", "_feed", "_field_of", "_limits", "_memory", "_misses", "_more", "_short", "_start_of",
-        "_template",
+        "_template", "dropped",
     )  # fmt: skip
 
     def __init__(self, limits: Limits, template: Mapping[str, Any]) -> None:
@@ -132,6 +132,7 @@ class HeadParser:
         # A head that is no longer than any of the limits breaks none of them.
         self._short = min(limits.line, limits.field_size, limits.head)
         self._more = 0  # REFUSED when one of the fields of this head must not be served
+        self.dropped = False  # a name with an underscore was; stays until whoever asks puts it back
         self._renew()
 
     def _renew(self) -> None:
@@ -168,7 +169,8 @@ class HeadParser:
                 self._more = REFUSED
             elif self._limits.header_map == "dangerous" and rules.key_of(name) not in _FRAMING:
                 key = rules.key_of(name)
-            # Otherwise dropped: WSGI could not tell it from the name with a dash.
+            else:
+                self.dropped = True  # WSGI could not tell it from the name with a dash
         if key is None:
             return
         if key not in environ:

@@ -92,7 +92,9 @@ def _add_row(group: argparse._ArgumentGroup, row: Row) -> None:
     metavar = row.metavar or _METAVARS.get(row.unit, "N" if "int" in row.type else "TEXT")
     if row.choices:
         metavar = "{" + ",".join(row.choices) + "}"
-    group.add_argument(*row.flags, dest=row.name, action="append", metavar=metavar, help=text)
+    # gunicorn's --proxy-protocol may stand alone.
+    bare: dict[str, Any] = {"nargs": "?", "const": row.bare} if row.bare else {}
+    group.add_argument(*row.flags, dest=row.name, action="append", metavar=metavar, help=text, **bare)
 
 
 _METAVARS = {"seconds": "TIME", "bytes": "SIZE", "bytes/second": "SIZE"}

@@ -49,7 +49,6 @@ _SYSLOG = "this version does not write to syslog itself; use --log-config with a
 _TLS = "this version does not speak TLS; let the proxy in front do it, or remove this setting"
 _STRICT = "what it would permit is refused always: servers that read it differently can be played off"
 _RELOADER = "this version does not watch files; send HUP to the arbiter after a change"
-_PROXY = "this version does not read it; wsgi.url_scheme and REMOTE_ADDR are those of the connection itself"
 _PASTE = "PasteDeploy files are not read; name the application as MODULE:APP"
 _UWSGI = "the uwsgi protocol is not spoken; let the proxy speak HTTP"
 _CONTROL_MODE = "the control socket is its owner's alone (mode 0600)"
@@ -77,16 +76,6 @@ FOREIGN: Mapping[str, Foreign] = {
     **_family("reload", _RELOADER, switch=True),
     "reload_engine": Foreign(_RELOADER, ("--reload-engine",), fine=("auto",)),
     "reload_extra_files": Foreign(_RELOADER, ("--reload-extra-file",)),
-    # ---- Proxies -------------------------------------------------------------------------------------
-    "secure_scheme_headers": Foreign(_PROXY),
-    **_family("forwarded_allow_ips forwarder_headers", _PROXY),
-    "proxy_protocol": Foreign(
-        "this version does not speak the PROXY protocol; every connection would be answered with 400",
-        ("--proxy-protocol",),
-        fine=("off", "false", "0", "none"),
-        refused=True,
-    ),
-    "proxy_allow_ips": Foreign(_PROXY, ("--proxy-allow-from",)),
     # ---- Other protocols -----------------------------------------------------------------------------
     "protocol": Foreign(_UWSGI, ("--protocol",), fine=("http",), refused=True),
     "uwsgi_allow_ips": Foreign(_UWSGI, ("--uwsgi-allow-from",)),

@@ -54,6 +54,8 @@ class Row:
     le: float | None = None
     choices: tuple[str, ...] = ()
     metavar: str = ""
+    # What the flag means when it stands without a value.
+    bare: str = ""
     since: str = "0.1"
     hidden: bool = False
     secret: bool = False

@@ -173,6 +173,29 @@ class Settings:
     header_map: str = row("drop", S.SECURITY, _WORKERS, "Header names with an underscore, which WSGI cannot "
         "tell from a dash: drop the field, refuse the request, or be dangerous and let both in.",
         "--header-map", choices=("drop", "refuse", "dangerous"))
+    forwarded_allow_ips: tuple[str, ...] = row(("127.0.0.1", "::1"), S.SECURITY, _WORKERS, "Addresses and "
+        "networks of proxies that may say what scheme, address and mount point the client sees; * for "
+        "everybody. Peers on a unix socket always may.", "--forwarded-allow-ips", metavar="ADDRESSES",
+        parse=values.peers, env=(("FORWARDED_ALLOW_IPS", values.peers),))
+    secure_scheme_headers: Mapping[str, str] = row({"X-FORWARDED-PROTOCOL": "ssl",
+        "X-FORWARDED-PROTO": "https", "X-FORWARDED-SSL": "on"}, S.SECURITY, _WORKERS, "Fields and the value "
+        "of each by which a trusted proxy says that its client came by https. Fields that contradict each "
+        "other are refused.", parse=values.header_values)
+    forwarder_headers: tuple[str, ...] = row(("SCRIPT_NAME", "PATH_INFO"), S.SECURITY, _WORKERS, "Fields "
+        "with an underscore that a trusted proxy may set: SCRIPT_NAME, PATH_INFO, both or none.",
+        "--forwarder-headers", metavar="NAMES")
+    forwarded_hops: int = row(0, S.SECURITY, _WORKERS, "How many proxies in front append the client's "
+        "address to the field that forwarded-source names; REMOTE_ADDR is then taken from there. 0: "
+        "REMOTE_ADDR is the connection's.", "--forwarded-hops", ge=0, le=32)
+    forwarded_source: str = row("x-forwarded-for", S.SECURITY, _WORKERS, "The one field of the two that the "
+        "proxies write. The other one is the client's, who may write anything.", "--forwarded-source",
+        choices=("x-forwarded-for", "forwarded"))
+    proxy_protocol: str = row("off", S.SECURITY, _WORKERS, "Every connection begins with an announcement "
+        "of the PROXY protocol: off, v1, v2, or auto for both versions. One without it is refused.",
+        "--proxy-protocol", metavar="{off,v1,v2,auto}", bare="auto", parse=values.proxy_protocol)
+    proxy_allow_ips: tuple[str, ...] = row(("127.0.0.1", "::1"), S.SECURITY, _WORKERS, "Addresses and "
+        "networks of proxies that may send it; others are refused. * for everybody.", "--proxy-allow-from",
+        metavar="ADDRESSES", parse=values.peers)
 
     # ---- Server mechanics ----------------------------------------------------------------------------
     preload_app: bool = row(False, S.MECHANICS, _RESTART, "Load the application in the arbiter, before the "

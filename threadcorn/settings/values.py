@@ -13,6 +13,7 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Mapping
+from ipaddress import ip_network
 from typing import Any
 
 from threadcorn.settings.rows import Parser, Row
@@ -22,6 +23,8 @@ __all__ = ["parse_value"]
 # ASCII only: \d would also take the digits of every other script.
 _NUMBER = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+) ?([a-zA-Z]*)")
 _INTEGER = re.compile(r"[+-]?[0-9]+")
+
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 _SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
@@ -148,6 +151,39 @@ def texts(value: Any) -> tuple[str, ...]:
     if isinstance(value, (list, tuple, set, frozenset)) and all(isinstance(part, str) for part in value):
         return tuple(part for one in value for part in texts(one))
     raise ValueError(f"expected text or a list of texts, got {value!r}")
+
+
+def peers(value: Any) -> tuple[str, ...]:
+    """Addresses and networks of peers, or * for everybody."""
+    entries = texts(value)
+    for entry in entries:
+        if entry != "*":
+            try:
+                ip_network(entry)
+            except ValueError as error:
+                raise ValueError(f"expected an address, a network like 10.0.0.0/8, or *: {error}") from None
+    return entries
+
+
+def header_values(value: Any) -> dict[str, str]:
+    """Header names and the one value of each that counts."""
+    fields = mapping(value)
+    for name, content in fields.items():
+        if not _TOKEN.fullmatch(name) or not isinstance(content, str) or not content:
+            raise ValueError(f"expected header names and texts, got {name!r}: {content!r}")
+    return fields
+
+
+def proxy_protocol(value: Any) -> str:
+    """off, v1, v2 or auto; true and false as gunicorn takes them."""
+    if value is None:
+        return "off"
+    if isinstance(value, str) and value.strip().lower() in ("v1", "v2", "auto", "none"):
+        return value.strip().lower().replace("none", "off")
+    try:
+        return "auto" if boolean(value) else "off"
+    except ValueError:
+        raise ValueError(f"expected off, v1, v2 or auto, got {value!r}") from None
 
 
 def bind_addresses(value: Any) -> tuple[str, ...]:

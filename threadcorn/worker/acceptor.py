@@ -22,6 +22,7 @@ from threadcorn.policy.cells import ACCEPT_WAIT
 from threadcorn.system.berths import Berth
 from threadcorn.system.depths import depth
 from threadcorn.system.transport import waited
+from threadcorn.worker.announcement import Announcement
 from threadcorn.worker.connection import Connection
 from threadcorn.worker.neighbours import Neighbours
 from threadcorn.worker.reactor import Reactor
@@ -296,6 +297,10 @@ class Acceptor:
             conn.accept_wait = conn.first_wait = wait = waited(sock)
             reactor.count(ACCEPT_WAIT, int(wait * 1e6))
         reactor.accepted += 1
+        limits = reactor.limits
+        conn.trusted = limits.may_forward(conn.peer)
+        if limits.proxy_protocol:
+            conn.intake = Announcement(limits.proxy_protocol, limits.may_announce(conn.peer))
         reactor.add(conn, reactor.now + reactor.limits.header_timeout)
         return True
 

@@ -71,6 +71,7 @@ class Connection:
         "since",
         "sock",
         "token",
+        "trusted",
         "who",
         "wrote_at",
     )
@@ -86,6 +87,7 @@ class Connection:
         self.group = group  # index of the bind address it came in by
         self.reactor = reactor
         self.token = threading.Lock()
+        self.trusted = False  # whether the peer may speak for others, judged by its own address
         self.again = False
         self.phase = Phase.IDLE
         self.deadline = FOREVER
@@ -102,6 +104,12 @@ class Connection:
         self.left = False  # the peer's end came while a request was waiting or running
         self.broken = False
         self.closing = False  # close once the outbox is empty
+
+    def speaks_for(self, peer: str, port: str) -> None:
+        """The peer is a proxy and has said whose connection this is."""
+        self.peer = peer
+        self.port = port
+        self.who = f"{peer}:{port}".encode("ascii", "replace") if peer else b"unix"
 
     # -- the sink: called by the owner
 

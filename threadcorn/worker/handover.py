@@ -21,6 +21,7 @@ from functools import partial
 from time import monotonic_ns
 
 from threadcorn.system.berths import Berth
+from threadcorn.worker.announcement import Announcement
 from threadcorn.worker.connection import Connection, Phase
 from threadcorn.worker.intake import Head
 from threadcorn.worker.neighbours import Neighbours, Sibling
@@ -121,6 +122,11 @@ class Handover:
         # closing it too late harms nobody.
         now = reactor.clock()
         wait = reactor.limits.header_timeout if known["fresh"] else reactor.limits.keepalive
+        conn.trusted = known.get("trusted", False)
+        if known.get("announced") is False:
+            conn.intake = Announcement(
+                reactor.limits.proxy_protocol or "auto", reactor.limits.may_announce(conn.peer)
+            )
         conn.since = 0 if known["fresh"] else 1
         conn.rest = data
         self.received += 1
@@ -142,8 +148,12 @@ class Handover:
         """Give away a connection that waits for bytes. True: it is not ours any more."""
         if conn.out is not None or conn.broken or conn.closing:
             return False
+        announced = True
         if conn.phase is Phase.IDLE and conn.intake is None:
             data = conn.rest
+        elif conn.intake.__class__ is Announcement:
+            announced = False
+            data = bytes(conn.intake.buffer) + conn.rest
         elif conn.phase is Phase.READING and conn.intake.__class__ is Head:
             data = bytes(conn.intake.buffer) + conn.rest
         else:
@@ -156,6 +166,8 @@ class Handover:
             "peer": conn.peer,
             "port": conn.port,
             "fresh": not conn.since,
+            "trusted": conn.trusted,
+            "announced": announced,
         }
         packet = json.dumps(head, separators=(",", ":")).encode("ascii") + b"\n" + data
         return self._send(conn, packet)

@@ -17,6 +17,7 @@ from threadcorn.http1.chunked import ChunkedDecoder
 from threadcorn.http1.parser import ASTERISK, BEGIN, HeadParser, Limits, Request, check_partial, skip_blank
 from threadcorn.http1.response import CONTINUE, STAMP, answer_options, error_response
 from threadcorn.system.transport import Budget
+from threadcorn.worker.announcement import Announcement
 from threadcorn.worker.connection import RUNNING, Connection, Phase
 from threadcorn.worker.limits import WorkerLimits
 from threadcorn.worker.reactor import Lingering, Reactor
@@ -162,6 +163,7 @@ class Intake:
         self._limits = reactor.limits
         self._http_limits = http_limits
         self._health = reactor.limits.health_path
+        self._forwarding = reactor.limits.forwarding
         self.refused = 0
         reactor.on_late_head = self.late
 
@@ -188,8 +190,9 @@ class Intake:
                 else:
                     head = data[:end]
                     conn.rest = data[end:]
+                parser = parsers[conn.group]
                 try:
-                    request = parsers[conn.group].parse(head)
+                    request = parser.parse(head)
                 except ProtocolViolation as violation:
                     self.refuse(conn, violation, head)
                     return None
@@ -197,6 +200,13 @@ class Intake:
                 environ["REMOTE_ADDR"] = conn.peer
                 environ["REMOTE_PORT"] = conn.port
                 environ["threadcorn.client_gone"] = conn.is_gone
+                if conn.trusted and (parser.dropped or not environ.keys().isdisjoint(self._forwarding.keys)):
+                    parser.dropped = False
+                    try:
+                        self._forwarding.apply(environ, head)
+                    except ProtocolViolation as violation:
+                        self.refuse(conn, violation, head)
+                        return None
                 if request.length == 0:
                     if self._health is not None and environ["PATH_INFO"] == self._health:
                         self._well(conn, request)
@@ -250,6 +260,16 @@ class Intake:
 
     def _take(self, conn: Connection, parsers: list[HeadParser], data: bytes) -> Request | None:
         state = conn.intake
+        if state.__class__ is Announcement:
+            announced = state.feed(data)
+            if announced is None:
+                return None
+            said, data = announced
+            if said.peer is not None:
+                self._reactor.rename(conn, said.peer, said.port)
+            state = conn.intake = None
+            if not data:
+                return None
         if state is None:
             state = conn.intake = Head(self._http_limits)
             conn.phase = Phase.READING
@@ -260,12 +280,16 @@ class Intake:
             if whole is None:
                 return None
             head, conn.rest = whole
-            request = parsers[conn.group].parse(head)
-            conn.intake = None
+            parser = parsers[conn.group]
+            request = parser.parse(head)
             environ = request.environ
             environ["REMOTE_ADDR"] = conn.peer
             environ["REMOTE_PORT"] = conn.port
             environ["threadcorn.client_gone"] = conn.is_gone
+            if conn.trusted and (parser.dropped or not environ.keys().isdisjoint(self._forwarding.keys)):
+                parser.dropped = False
+                self._forwarding.apply(environ, head)
+            conn.intake = None
             if request.length == 0:
                 if self._health is not None and environ["PATH_INFO"] == self._health:
                     self._well(conn, request)

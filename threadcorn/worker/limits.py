@@ -6,7 +6,9 @@ import math
 import sys
 from dataclasses import dataclass
 
+from threadcorn.policy.trust import Trust
 from threadcorn.settings import Settings
+from threadcorn.wsgi.forwarded import Forwarding
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,10 @@ class WorkerLimits:
     health_path: str | None
     server_timing: bool
     log_cpu: bool
+    forwarding: Forwarding
+    may_forward: Trust
+    proxy_protocol: str
+    may_announce: Trust
 
     @classmethod
     def of(cls, settings: Settings) -> WorkerLimits:
@@ -67,4 +73,13 @@ class WorkerLimits:
             health_path=settings.health_path,
             server_timing=settings.server_timing,
             log_cpu="{cpu}" in settings.access_log_format,
+            forwarding=Forwarding(
+                settings.secure_scheme_headers,
+                settings.forwarder_headers,
+                settings.forwarded_hops,
+                settings.forwarded_source,
+            ),
+            may_forward=Trust(settings.forwarded_allow_ips),
+            proxy_protocol="" if settings.proxy_protocol == "off" else settings.proxy_protocol,
+            may_announce=Trust(settings.proxy_allow_ips),
         )

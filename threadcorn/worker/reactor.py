@@ -146,6 +146,20 @@ class Reactor:
         self.look_at(conn, min(deadline, self.now + self.look_every))
         self.poller.register(conn.fd, EDGE | IN | HANG_UP)
 
+    def rename(self, conn: Connection, peer: str, port: str) -> None:
+        """A proxy has said whose connection this is. `close` takes one away from the count of the name that
+        the connection has by then, so the count moves with the name."""
+        with self._lock:
+            if self._peers is not None and conn.peer:
+                left = self._peers.get(conn.peer, 1) - 1
+                if left:
+                    self._peers[conn.peer] = left
+                else:
+                    self._peers.pop(conn.peer, None)
+                if peer:
+                    self._peers[peer] = self._peers.get(peer, 0) + 1
+            conn.speaks_for(peer, port)
+
     def _admit(self, conn: Connection) -> bool:
         """Whether the client has a connection left. It is told so, as far as that costs nothing."""
         peers = self._peers

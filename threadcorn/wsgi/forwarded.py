@@ -1,0 +1,165 @@
+"""What a trusted proxy says of the client: scheme, address, mount point.
+
+Called only for a connection whose peer may say so (decided when it was accepted), and only when the head has
+a field that could matter; from everybody else these fields are ordinary ones that change nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from ipaddress import IPv6Address, ip_address
+from typing import Any
+
+from threadcorn.errors import ProtocolViolation
+
+__all__ = ["Forwarding"]
+
+_FOR = "HTTP_X_FORWARDED_FOR"
+_FORWARDED = "HTTP_FORWARDED"
+_PORT_DIGITS = frozenset("0123456789")
+
+
+class Forwarding:
+    """The rules of one worker. `hops`: proxies in front of us that each append to the list; 0: the list is
+    not read. `source`: "x-forwarded-for" or "forwarded". Only one is read: a proxy that writes one of them
+    hands on what the client wrote into the other."""
+
+    def __init__(
+        self, secure: Mapping[str, str], names: Iterable[str], hops: int = 0, source: str = "x-forwarded-for"
+    ) -> None:
+        self._secure = {"HTTP_" + name.upper().replace("-", "_"): text for name, text in secure.items()}
+        self._names = frozenset(name.upper() for name in names) & {"SCRIPT_NAME", "PATH_INFO"}
+        self._hops = hops
+        self._source = _FORWARDED if source == "forwarded" else _FOR
+        #: Keys that make `apply` worth calling.
+        self.keys = frozenset(self._secure) | (frozenset((self._source,)) if hops else frozenset())
+
+    def apply(self, environ: dict[str, Any], head: bytes) -> None:
+        """Change an environ by what the proxy says. Raises ProtocolViolation when it contradicts itself."""
+        self._scheme(environ)
+        if self._hops and self._source in environ:
+            self._client(environ, environ[self._source])
+        if self._names and b"_" in head:
+            self._mount(environ, head)
+
+    def _scheme(self, environ: dict[str, Any]) -> None:
+        said = {
+            part.strip(" \t").lower() == secure.lower()
+            for key, secure in self._secure.items()
+            if key in environ
+            for part in environ[key].split(",")
+        }
+        if len(said) > 1:
+            raise ProtocolViolation(400, "the proxy's fields contradict each other about the scheme")
+        if said:
+            secure_now = said.pop()
+            environ["wsgi.url_scheme"] = "https" if secure_now else "http"
+            if secure_now:
+                environ["HTTPS"] = "on"
+
+    def _client(self, environ: dict[str, Any], value: str) -> None:
+        entries = _split(value, ",")
+        # Shorter than the chain of proxies: somebody went round one of them, and nothing of it is certain.
+        if len(entries) < self._hops:
+            return
+        entry = entries[-self._hops].strip(" \t")
+        if self._source == _FORWARDED:
+            pairs = _pairs(entry)
+            if pairs is None:
+                raise ProtocolViolation(400, "the field Forwarded is malformed")
+            if pairs.get("proto", "").lower() in ("http", "https"):
+                environ["wsgi.url_scheme"] = pairs["proto"].lower()
+            entry = pairs.get("for", "")
+        node = _node(entry)
+        if node is not None:
+            environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = node
+
+    def _mount(self, environ: dict[str, Any], head: bytes) -> None:
+        said: dict[str, str] = {}
+        for line in head.split(b"\r\n")[1:]:
+            raw, _, value = line.partition(b":")
+            if b"_" not in raw:
+                continue
+            name = raw.decode("latin-1").upper()
+            if name not in self._names:
+                continue
+            if name in said:
+                raise ProtocolViolation(400, f"{name} came twice")
+            said[name] = value.strip(b" \t").decode("latin-1")
+        if "PATH_INFO" in said:
+            if not said["PATH_INFO"].startswith("/"):
+                raise ProtocolViolation(400, "PATH_INFO does not begin with a slash")
+            environ["PATH_INFO"] = said["PATH_INFO"]
+        script = said.get("SCRIPT_NAME", "").rstrip("/")
+        if script:
+            if not script.startswith("/"):
+                raise ProtocolViolation(400, "SCRIPT_NAME does not begin with a slash")
+            environ["SCRIPT_NAME"] = script
+            path = environ["PATH_INFO"]
+            if "PATH_INFO" not in said:
+                if path != script and not path.startswith(script + "/"):
+                    raise ProtocolViolation(400, "the path is not below SCRIPT_NAME")
+                environ["PATH_INFO"] = path[len(script) :]
+
+
+def _split(text: str, mark: str) -> list[str]:
+    """Cut at `mark`, but not inside quotes."""
+    parts, begin, quoted, escaped = [], 0, False, False
+    for at, char in enumerate(text):
+        if escaped:
+            escaped = False
+        elif quoted and char == "\\":
+            escaped = True
+        elif char == '"':
+            quoted = not quoted
+        elif char == mark and not quoted:
+            parts.append(text[begin:at])
+            begin = at + 1
+    parts.append(text[begin:])
+    return parts
+
+
+def _pairs(element: str) -> dict[str, str] | None:
+    """One element of Forwarded (RFC 7239 section 4), or None when it is not one."""
+    pairs: dict[str, str] = {}
+    for part in _split(element, ";"):
+        name, sign, value = part.strip(" \t").partition("=")
+        name = name.lower()
+        if not name and not sign:
+            continue
+        if not sign or not name or name in pairs:
+            return None
+        if value.startswith('"'):
+            if len(value) < 2 or not value.endswith('"') or "\\" in value or '"' in value[1:-1]:
+                return None
+            value = value[1:-1]
+        elif not value or '"' in value:
+            return None
+        pairs[name] = value
+    return pairs
+
+
+def _node(text: str) -> tuple[str, str] | None:
+    """Address and port of a node; None for `unknown`, a pseudonym, or what is no address."""
+    port = ""
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")):
+            return None
+        port = rest[1:]
+        wanted_v6 = True
+    elif text.count(":") == 1:
+        host, _, port = text.partition(":")
+        wanted_v6 = False
+    else:
+        host = text
+        wanted_v6 = ":" in text
+    if port and (len(port) > 5 or not _PORT_DIGITS.issuperset(port)):
+        return None
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address) != wanted_v6 or "%" in host:
+        return None
+    return str(address), port
