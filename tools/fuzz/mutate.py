@@ -45,8 +45,8 @@ LONGEST = 2000
 
 LIMITS = Limits()
 
-#: The one difference that is left, and explained: behind the coding httptools takes a tab for a part of it, which
-#: is right to refuse and right to serve, but does not look when there is an Upgrade.
+#: The one difference that is left, and explained: behind the coding httptools takes a tab for a part of it,
+#: which is right to refuse and right to serve, but does not look when there is an Upgrade.
 TAB_IN_CODING = re.compile(rb"(?i)transfer-encoding:[^\r\n]*\t").search
 
 
