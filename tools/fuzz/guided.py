@@ -11,11 +11,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import atheris  # type: ignore[import-not-found, unused-ignore]
+import atheris  # type: ignore[import-untyped, import-not-found, unused-ignore]
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 with atheris.instrument_imports(include=["threadcorn.http1"]):
-    from tools.fuzz.mutate import LIMITS, TEMPLATE, HeadParser, difference, seeds
+    from tests.kit.cases import TEMPLATE
+    from threadcorn.http1.parser import HeadParser
+    from tools.fuzz.mutate import LIMITS, difference, seeds
 
 PARSER = HeadParser(LIMITS, TEMPLATE)
 

@@ -150,7 +150,7 @@ def main() -> int:
     start = seeds()
     parser = HeadParser(LIMITS, TEMPLATE)
     first, until = number, time.monotonic() + told.seconds
-    found = ""
+    found, wire = "", b""
     while not found and time.monotonic() < until and not (told.count and number - first >= told.count):
         wire, at = mutated(start, seed, number)
         found = difference(wire, at, parser)
