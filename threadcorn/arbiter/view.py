@@ -260,7 +260,7 @@ class View:
         families.append(self._responses(totals))
         cpu = [Sample(values["cpu_seconds"], _slot(slot)) for slot, values in sorted(totals.items())
                if "cpu_seconds" in values]  # fmt: skip
-        families.append(Family("threadcorn_cpu_seconds", "counter", "CPU time of workers", cpu, "seconds"))
+        families.append(Family("threadcorn_worker_cpu_seconds", "counter", "CPU time of workers", cpu, "seconds"))
         families += self._gauges()
         for name, label, counts, text in (
             ("exits", "cause", self.exits, "workers that ended, by cause"),
