@@ -119,7 +119,8 @@ class Settings:
     linger_timeout: float = row(2.0, S.TIMEOUTS, _WORKERS, "How long a closing connection waits for the "
         "client's end, so that the last response is not lost to a reset.", "--linger-timeout",
         unit="seconds", ge=0)
-    handshake_timeout: float = row(10.0, S.TIMEOUTS, _WORKERS, "Time for a TLS handshake.",
+    handshake_timeout: float = row(10.0, S.TIMEOUTS, _WORKERS, "Time for a TLS handshake. Without "
+        "effect in this version, which does not speak TLS.",
         "--handshake-timeout", unit="seconds", ge=_SHORTEST)
     request_timeout: float = row(0.0, S.TIMEOUTS, _WORKERS, "Time that the application may take for one "
         "request. 0: no limit.", "--request-timeout", unit="seconds", ge=0)
@@ -130,7 +131,7 @@ class Settings:
     queue_timeout: float = row(10.0, S.TIMEOUTS, _WORKERS, "A request that has waited for a thread for so "
         "long is answered with 503. 0: never.", "--queue-timeout", unit="seconds", ge=0)
     queue_target: float = row(1.0, S.TIMEOUTS, _WORKERS, "The same while the queue has not been empty for "
-        "half a second, so that in an overload those who are served are served soon. 0: queue-timeout "
+        "0.3 s, so that in an overload those who are served are served soon. 0: queue-timeout "
         "always.", "--queue-target", unit="seconds", ge=0)
     lame_duck: float = row(0.0, S.TIMEOUTS, _LIVE, "After TERM go on serving for so long while readiness "
         "probes already fail, so that balancers look elsewhere first.", "--lame-duck", unit="seconds", ge=0)
@@ -294,8 +295,8 @@ class Settings:
         "application is loaded.", arity=1)
     worker_int: Hook = row(None, S.HOOKS, _WORKERS, "worker_int(worker): in the worker, on INT or QUIT.",
         arity=1)
-    worker_abort: Hook = row(None, S.HOOKS, _WORKERS, "worker_abort(worker): in the worker, on ABRT (its "
-        "heartbeat was silent).", arity=1)
+    worker_abort: Hook = row(None, S.HOOKS, _WORKERS, "worker_abort(worker): in the worker, on ABRT. "
+        "Accepted and never called: a worker that is aborted cannot run Python.", arity=1)
     pre_exec: Hook = row(None, S.HOOKS, _LIVE, "pre_exec(server): before the successor arbiter is executed.",
         arity=1)
     pre_request: Hook = row(None, S.HOOKS, _WORKERS, "pre_request(worker, req): before each request.",
