@@ -44,6 +44,8 @@ WORDS = (
 LONGEST = 2000
 
 LIMITS = Limits()
+#: A run that is killed has to try so many again.
+SAVED = 20_000
 
 #: The one difference that is left, and explained: behind the coding httptools takes a tab for a part of it,
 #: which is right to refuse and right to serve, but does not look when there is an Upgrade.
@@ -155,6 +157,8 @@ def main() -> int:
         wire, at = mutated(start, seed, number)
         found = difference(wire, at, parser)
         number += 1
+        if told.state is not None and number % SAVED == 0:
+            told.state.write_text(json.dumps({"seed": seed, "tried": number}), "utf-8")
     verdict = "1 difference" if found else "no difference"
     print(f"seed {seed}: {number - first} inputs, {number} in all, {verdict}")
     if told.state is not None:
