@@ -132,17 +132,7 @@ class Report:
 
 
 Message: TypeAlias = (
-    Hello
-    | Ready
-    | Failed
-    | Draining
-    | RecycleMe
-    | Reported
-    | Drain
-    | Quit
-    | ReopenLogs
-    | Threads
-    | Report
+    Hello | Ready | Failed | Draining | RecycleMe | Reported | Drain | Quit | ReopenLogs | Threads | Report
 )
 
 # The table. The word on the wire is the class's own name.

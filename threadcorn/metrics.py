@@ -61,12 +61,14 @@ _CELL_NAMES: Mapping[str, tuple[str, float, str]] = {
 }
 # Told in another way: one family with the label `code`.
 _STATUS = tuple(f"status_{code}" for code in STATUSES)
+# Cells that nobody writes so far: a metric that is always 0 would be believed.
+_UNTOLD = frozenset(("bytes_in", "bytes_out", "accept_errors", "app_cpu_us", "blocked"))
 
 
 def _rows(kind: str, prefix: str) -> tuple[Metric, ...]:
     rows = []
     for cell in FIELDS:
-        if cell.kind == kind and cell.name not in _STATUS:
+        if cell.kind == kind and cell.name not in _STATUS and cell.name not in _UNTOLD:
             name, scale, unit = _CELL_NAMES.get(cell.name, (cell.name, 1.0, ""))
             rows.append(Metric(cell.name, prefix + name, kind, cell.help, scale, unit))
     return tuple(rows)

@@ -92,9 +92,7 @@ class Exporter:
         its own business; they are named, so that a person sees the truth here as well."""
         view = self._view
         limit = min(5.0, view.settings().timeout or 5.0)
-        silent = [
-            facts["pid"] for facts in view.workers() if (facts["heartbeat_age"] or 0.0) > limit
-        ]
+        silent = [facts["pid"] for facts in view.workers() if (facts["heartbeat_age"] or 0.0) > limit]
         body = {"alive": True, "phase": view.supervisor.phase.value, "silent_workers": silent}
         return 200, _JSON, _json(body)
 

@@ -244,9 +244,7 @@ class View:
         """All metrics, as of now."""
         totals = self.totals()
         families = [
-            Family(
-                "threadcorn", "info", "the server", [Sample(1, (("version", __version__),))]
-            ),
+            Family("threadcorn", "info", "the server", [Sample(1, (("version", __version__),))]),
             self._gauge("threadcorn_workers_wanted", "workers that are to run", self.supervisor.wanted),
             self._gauge("threadcorn_ready", "1 if /readyz says yes", int(self.readiness().ready)),
             self._states(),
@@ -260,7 +258,9 @@ class View:
         families.append(self._responses(totals))
         cpu = [Sample(values["cpu_seconds"], _slot(slot)) for slot, values in sorted(totals.items())
                if "cpu_seconds" in values]  # fmt: skip
-        families.append(Family("threadcorn_worker_cpu_seconds", "counter", "CPU time of workers", cpu, "seconds"))
+        families.append(
+            Family("threadcorn_worker_cpu_seconds", "counter", "CPU time of workers", cpu, "seconds")
+        )
         families += self._gauges()
         for name, label, counts, text in (
             ("exits", "cause", self.exits, "workers that ended, by cause"),
@@ -304,9 +304,7 @@ class View:
         rows = [(handle, self.values(handle), self.worker(i, handle)) for i, handle in self.incarnations()]
         families = []
         for metric in GAUGES:
-            samples = [
-                Sample(cells[metric.source] * metric.scale, _who(handle)) for handle, cells, _ in rows
-            ]
+            samples = [Sample(cells[metric.source] * metric.scale, _who(handle)) for handle, cells, _ in rows]
             families.append(Family(metric.name, "gauge", metric.help, samples, metric.unit))
         for metric in ARBITER:
             found = [

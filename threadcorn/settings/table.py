@@ -91,7 +91,8 @@ class Settings:
         "stops accepting; connections then wait in the kernel. 0: no limit.", "--max-queued",
         unit="requests", ge=0)
     probe_paths: tuple[str, ...] = row(("/healthz", "/livez", "/readyz", "/health", "/ping", "/up"),
-        S.WORKERS, _WORKERS, "Paths that are never answered with 503 because of overload. May be given several times.",
+        S.WORKERS, _WORKERS, "Paths that are never answered with 503 because of overload. May be given "
+        "several times.",
         "--probe-path", metavar="PATH")
     max_requests: int = row(0, S.WORKERS, _WORKERS, "Replace a worker after so many requests. 0: never.",
         "--max-requests", unit="requests", ge=0)
@@ -130,7 +131,7 @@ class Settings:
         "cut off. 0: no least rate.", "--write-min-rate", unit="bytes/second", ge=0)
     queue_timeout: float = row(10.0, S.TIMEOUTS, _WORKERS, "A request that has waited for a thread for so "
         "long is answered with 503. 0: never.", "--queue-timeout", unit="seconds", ge=0)
-    queue_target: float = row(1.0, S.TIMEOUTS, _WORKERS, "The same while the queue has not been empty for "
+    queue_target: float = row(3.0, S.TIMEOUTS, _WORKERS, "The same while the queue has not been empty for "
         "0.3 s, so that in an overload those who are served are served soon. 0: queue-timeout "
         "always.", "--queue-target", unit="seconds", ge=0)
     lame_duck: float = row(0.0, S.TIMEOUTS, _LIVE, "After TERM go on serving for so long while readiness "

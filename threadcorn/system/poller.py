@@ -72,13 +72,6 @@ def wait_for(fd: int, events: int, seconds: float) -> bool:
     return bool(poll.poll(max(0, int(seconds * 1000 + 0.999))))
 
 
-def lost(fd: int) -> bool:
-    """Whether the connection of `fd` is no more: reset, or closed in both directions."""
-    poll = select.poll()
-    poll.register(fd, 0)
-    return bool(poll.poll(0))
-
-
 def hung_up(fd: int) -> bool:
     """Whether the peer of `fd` has closed its end, or all of it, now."""
     poll = select.poll()

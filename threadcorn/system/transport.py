@@ -65,7 +65,6 @@ class Budget:
             with self._lock:
                 self.used -= size
 
-
     def hold(self, thing: object, size: int) -> bool:
         """Count an object in, unless it is too much. A page that many clients get is in memory once."""
         with self._lock:
@@ -141,11 +140,7 @@ class Outbox:
         """Keep `data`; the caller is the connection's owner. Raises OSError when the disk is full."""
         with self.token:
             size = len(data)
-            if (
-                self._spool is None
-                and self._memory + size <= self._memory_limit
-                and self._budget.take(size)
-            ):
+            if self._spool is None and self._memory + size <= self._memory_limit and self._budget.take(size):
                 self._items.append(memoryview(data))
                 self._memory += size
             elif size > self._memory_limit and not self._items and self._hold(memoryview(data)):

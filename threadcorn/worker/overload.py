@@ -15,7 +15,6 @@ from threadcorn.http1.parser import Request
 from threadcorn.http1.response import STAMP
 from threadcorn.policy.concurrency import STANDING as STANDING_FOR
 from threadcorn.policy.concurrency import Patience
-from threadcorn.system.poller import lost
 from threadcorn.worker.connection import Connection
 
 if TYPE_CHECKING:
@@ -79,14 +78,12 @@ class Admission:
     def judge(self, conn: Connection, request: Request, since: int, now: int) -> str | None:
         """Why not to run a request that has waited since `since` (ns); None: run it."""
         waited = now - since
-        if conn.left and lost(conn.fd):
+        if conn.has_left():
+            # A client that ended its side together with its request is answered (RFC 9112 section 9.6). One
+            # that does so later, while it waits in vain, has given up.
             reason = GONE
         elif waited <= self.patience_ns or request.environ["PATH_INFO"] in self._probes:
-            # Also when the client has ended its side: it may have closed that half only, and still wait for
-            # the answer (RFC 9112 section 9.6).
             return None
-        elif conn.has_left():
-            reason = GONE  # it would be refused anyway, and most likely nobody reads that
         elif waited > self._timeout_ns:
             reason = TIMEOUT
         elif since >= self._standing_since:
