@@ -286,6 +286,12 @@ def test_nothing_is_left_open_by_many_upgrades() -> None:
     """The tenth successor has as many descriptors as the first server had, and its workers as well."""
 
     def open_files(pid: int) -> int:
+        def quiet() -> None:
+            """the connection of the request before has been closed on this side, too"""
+            states = {connection.status for connection in psutil.Process(pid).net_connections("tcp")}
+            assert states <= {psutil.CONN_LISTEN}
+
+        eventually(quiet)
         return len(os.listdir(f"/proc/{pid}/fd"))
 
     with Line("--workers", "1", "--max-workers", "4") as server:

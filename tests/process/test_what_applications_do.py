@@ -140,6 +140,8 @@ def test_f01_a_killed_worker_is_replaced_and_others_serve_on(number) -> None:
     with ServerProcess(None, "--workers", "2", source=APP, tolerate=("Fatal Python error",)) as server:
         victim = server.workers()[0]
         os.kill(victim, number)
+        # What runs in it is lost, and it may accept for as long as it takes to die.
+        eventually(lambda: not psutil.pid_exists(victim))
         for _ in range(20):
             assert server.get("/").status == 200
 

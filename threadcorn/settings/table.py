@@ -183,9 +183,9 @@ class Settings:
         "X-FORWARDED-PROTO": "https", "X-FORWARDED-SSL": "on"}, S.SECURITY, _WORKERS, "Fields and the value "
         "of each by which a trusted proxy says that its client came by https. Fields that contradict each "
         "other are refused.", parse=values.header_values)
-    forwarder_headers: tuple[str, ...] = row(("SCRIPT_NAME", "PATH_INFO"), S.SECURITY, _WORKERS, "Fields "
-        "with an underscore that a trusted proxy may set: SCRIPT_NAME, PATH_INFO, both or none.",
-        "--forwarder-headers", metavar="NAMES")
+    forwarder_headers: tuple[str, ...] = row((), S.SECURITY, _WORKERS, "Fields with an underscore that a "
+        "trusted proxy may set: SCRIPT_NAME, PATH_INFO, both or none. Off by default, because a proxy that "
+        "does not know of them hands on what the client wrote.", "--forwarder-headers", metavar="NAMES")
     forwarded_hops: int = row(0, S.SECURITY, _WORKERS, "How many proxies in front append the client's "
         "address to the field that forwarded-source names; REMOTE_ADDR is then taken from there. 0: "
         "REMOTE_ADDR is the connection's.", "--forwarded-hops", ge=0, le=32)

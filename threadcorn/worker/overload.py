@@ -32,6 +32,11 @@ FILLED = 0.8
 GONE, TIMEOUT, STANDING, FULL = "client gone", "queue timeout", "standing queue", "full queue"
 
 
+#: A client that ends its side right after its request has closed that half only, and is answered (RFC 9112
+#: section 9.6). One that has ended it when its request had to wait for so long (ns) has given up.
+GIVES_UP = 50_000_000
+
+
 class Admission:
     """One per worker. `poll` and `judge` belong to the leader, and to threads that take what has waited."""
 
@@ -78,9 +83,7 @@ class Admission:
     def judge(self, conn: Connection, request: Request, since: int, now: int) -> str | None:
         """Why not to run a request that has waited since `since` (ns); None: run it."""
         waited = now - since
-        if conn.has_left():
-            # A client that ended its side together with its request is answered (RFC 9112 section 9.6). One
-            # that does so later, while it waits in vain, has given up.
+        if waited > GIVES_UP and conn.has_left():
             reason = GONE
         elif waited <= self.patience_ns or request.environ["PATH_INFO"] in self._probes:
             return None

@@ -19,6 +19,14 @@ _FORWARDED = "HTTP_FORWARDED"
 _PORT_DIGITS = frozenset("0123456789")
 
 
+def _set_scheme(environ: dict[str, Any], scheme: str) -> None:
+    environ["wsgi.url_scheme"] = scheme
+    if scheme == "https":
+        environ["HTTPS"] = "on"
+    else:
+        environ.pop("HTTPS", None)
+
+
 class Forwarding:
     """The rules of one worker. `hops`: proxies in front of us that each append to the list; 0: the list is
     not read. `source`: "x-forwarded-for" or "forwarded". Only one is read: a proxy that writes one of them
@@ -27,7 +35,13 @@ class Forwarding:
     def __init__(
         self, secure: Mapping[str, str], names: Iterable[str], hops: int = 0, source: str = "x-forwarded-for"
     ) -> None:
-        self._secure = {"HTTP_" + name.upper().replace("-", "_"): text for name, text in secure.items()}
+        # Who is told to read Forwarded has a proxy that writes it, and that hands X-Forwarded-Proto on as the
+        # client wrote it.
+        self._secure = {
+            "HTTP_" + name.upper().replace("-", "_"): text
+            for name, text in secure.items()
+            if source != "forwarded"
+        }
         self._names = frozenset(name.upper() for name in names) & {"SCRIPT_NAME", "PATH_INFO"}
         self._hops = hops
         self._source = _FORWARDED if source == "forwarded" else _FOR
@@ -52,10 +66,7 @@ class Forwarding:
         if len(said) > 1:
             raise ProtocolViolation(400, "the proxy's fields contradict each other about the scheme")
         if said:
-            secure_now = said.pop()
-            environ["wsgi.url_scheme"] = "https" if secure_now else "http"
-            if secure_now:
-                environ["HTTPS"] = "on"
+            _set_scheme(environ, "https" if said.pop() else "http")
 
     def _client(self, environ: dict[str, Any], value: str) -> None:
         entries = _split(value, ",")
@@ -68,7 +79,7 @@ class Forwarding:
             if pairs is None:
                 raise ProtocolViolation(400, "the field Forwarded is malformed")
             if pairs.get("proto", "").lower() in ("http", "https"):
-                environ["wsgi.url_scheme"] = pairs["proto"].lower()
+                _set_scheme(environ, pairs["proto"].lower())
             entry = pairs.get("for", "")
         node = _node(entry)
         if node is not None:
