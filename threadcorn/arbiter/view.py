@@ -183,6 +183,10 @@ class View:
     # -- the whole
 
     def readiness(self) -> Readiness:
+        leaving = self.supervisor.leaving
+        if leaving is not None and not leaving.ours:
+            # A question that came to us a moment before the successor took the door: the server is ready.
+            return Readiness(True, ())
         ready = [i for i, _ in self.incarnations() if i.state is State.READY]
         saturated = sum(self.measured(i.age).get("verdict") == Verdict.SATURATED.value for i in ready)
         limit = self.settings().timeout
