@@ -131,7 +131,7 @@ class Settings:
         "cut off. 0: no least rate.", "--write-min-rate", unit="bytes/second", ge=0)
     queue_timeout: float = row(10.0, S.TIMEOUTS, _WORKERS, "A request that has waited for a thread for so "
         "long is answered with 503. 0: never.", "--queue-timeout", unit="seconds", ge=0)
-    queue_target: float = row(3.0, S.TIMEOUTS, _WORKERS, "The same while the queue has not been empty for "
+    queue_target: float = row(5.0, S.TIMEOUTS, _WORKERS, "The same while the queue has not been empty for "
         "0.3 s, so that in an overload those who are served are served soon. 0: queue-timeout "
         "always.", "--queue-target", unit="seconds", ge=0)
     lame_duck: float = row(0.0, S.TIMEOUTS, _LIVE, "After TERM go on serving for so long while readiness "
