@@ -69,7 +69,8 @@ class Forwarding:
             _set_scheme(environ, "https" if said.pop() else "http")
 
     def _client(self, environ: dict[str, Any], value: str) -> None:
-        entries = _split(value, ",")
+        # X-Forwarded-For knows no quotes: one that a client opens must not hide what the proxy put behind it.
+        entries = _split(value, ",") if self._source == _FORWARDED else value.split(",")
         # Shorter than the chain of proxies: somebody went round one of them, and nothing of it is certain.
         if len(entries) < self._hops:
             return

@@ -15,17 +15,15 @@ import atheris  # type: ignore[import-untyped, import-not-found, unused-ignore]
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 with atheris.instrument_imports(include=["threadcorn.http1"]):
-    from tests.kit.cases import TEMPLATE
-    from threadcorn.http1.parser import HeadParser
-    from tools.fuzz.mutate import LIMITS, difference, seeds
+    from tools.fuzz.requests import Seam, seeds
 
-PARSER = HeadParser(LIMITS, TEMPLATE)
+SEAM = Seam()
 
 
 def one_input(data: bytes) -> None:
-    # The first byte says where the rest is split.
+    # The first byte says where the rest is cut.
     if data:
-        found = difference(data[1:], data[0] * len(data) >> 8, PARSER)
+        found = SEAM.difference(data[1:], [data[0] * (len(data) - 1) >> 8])
         if found:
             raise AssertionError(found)
 
