@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import configparser
 import socket
+import subprocess
 
 from tests.examples.driving import EXAMPLES
 from tests.kit.server import ServerProcess, run_cli
+from tests.kit.tools import need
 
 
 def wait_for(listener: socket.socket, word: str) -> None:
@@ -38,3 +40,15 @@ def test_the_units_command_line_is_valid(tmp_path):
     assert done.code == 0, done.err
     assert service["ExecReload"].endswith("-HUP $MAINPID")
     assert int(service["TimeoutStopSec"]) > 30
+
+
+def test_systemd_takes_the_units(tmp_path):
+    """Both units, read by systemd itself; the socket unit gives what the command line can take."""
+    for name in ("threadcorn.socket", "threadcorn.service"):
+        text = (EXAMPLES / "systemd" / name).read_text()
+        (tmp_path / name).write_text(text.replace("/srv/site/.venv/bin/threadcorn", "/bin/true"))
+    done = subprocess.run(
+        [need("systemd-analyze"), "verify", "--man=no", str(tmp_path / "threadcorn.socket")],
+        capture_output=True, text=True, check=False, timeout=20,
+    )  # fmt: skip
+    assert "threadcorn" not in done.stderr, done.stderr

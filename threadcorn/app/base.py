@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from threadcorn import __version__
 from threadcorn.app import facts
+from threadcorn.app.activation import Activation
 from threadcorn.app.configfile import read_config_file
 from threadcorn.errors import ConfigError, ExitCode, ThreadcornError, explain, traceback_text
 from threadcorn.settings import Config, Settings
@@ -44,6 +45,7 @@ class BaseApplication:
         self.logger: Any = None
         # As they were at the start: raw_env and chdir change both, and a reload must see the same sources.
         # What a predecessor hands down is for us alone, and for nobody whom we start.
+        self._activation = Activation(os.environ)
         self._papers = os.environ.pop(INHERIT, "")
         self._environ: Mapping[str, str] = dict(os.environ)
         self._directory = _working_directory()
@@ -104,6 +106,7 @@ class BaseApplication:
         if settings.chdir is not None:
             place = os.path.join(self._directory, os.path.expanduser(settings.chdir))
             settings = dataclasses.replace(settings, chdir=place)
+        settings = self._activation.apply(settings, self.cfg)
         if problems := [*self.cfg.check(), *facts.problems(settings)]:
             raise ConfigError(problems)
         if settings.workers == "auto":
@@ -212,7 +215,7 @@ class BaseApplication:
 
         # What the interpreter was given, not sys.argv: that one has lost -m, -X and the name of a zip file.
         argv = [sys.executable or sys.orig_argv[0], *sys.orig_argv[1:]]
-        return Program(argv, self._environ, self._directory)
+        return Program(argv, {**self._environ, **self._activation.hand_down()}, self._directory)
 
     def _serve(self, settings: Settings, inheritance: Inheritance | None = None) -> int:
         # Here, not above: --help and a mistake in the configuration should not wait for the whole server.

@@ -16,6 +16,8 @@ ENV_PREFIX = "THREADCORN_"
 # Names with our prefix that are words between our own processes, no settings.
 CMD_ARGS = ("THREADCORN_CMD_ARGS", "GUNICORN_CMD_ARGS")
 INHERIT = "THREADCORN_INHERIT"
+# The words of socket activation, of sd_listen_fds(3).
+ACTIVATION = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
 
 
 class Source(Enum):

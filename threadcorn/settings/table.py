@@ -58,9 +58,9 @@ class Settings:
 
     # ---- Server socket -------------------------------------------------------------------------------
     bind: tuple[str, ...] = row(("127.0.0.1:8000",), S.SOCKET, _RESTART, "Address to listen on: HOST:PORT, "
-        ":PORT, [IPV6]:PORT, unix:PATH or fd://N. May be given several times. $PORT alone means "
-        "0.0.0.0:$PORT.", "-b", "--bind", metavar="ADDRESS", env=(("PORT", _any_host),),
-        parse=values.bind_addresses)
+        ":PORT, [IPV6]:PORT, unix:PATH, fd://N, or fd://NAME for a socket that systemd gives; without --bind "
+        "all of those are taken. May be given several times. $PORT alone means 0.0.0.0:$PORT.",
+        "-b", "--bind", metavar="ADDRESS", env=(("PORT", _any_host),), parse=values.bind_addresses)
     backlog: int = row(2048, S.SOCKET, _RESTART, "How many connections may wait to be accepted, for each "
         "worker and address.", "--backlog", unit="connections", ge=1, le=65535)
     shard: bool = row(True, S.SOCKET, _RESTART, "Every worker has its own listening socket (SO_REUSEPORT). "

@@ -4,7 +4,7 @@ A descriptor is only a number, and a wrong one is somebody else's file. So what 
 what it is called and which inode it is, and what we take over is compared before it is used. A variable that
 was left in the environment by accident then does no harm.
 
-Nothing here reads the environment; the entry layer passes it in and removes VARIABLES from it afterwards, so
+Nothing here reads the environment; the entry layer passes it in and removes what is in it for us alone, so
 that programs which the application starts do not believe they were meant.
 """
 
@@ -24,11 +24,10 @@ from threadcorn.system.addresses import Address, Kind, parse
 from threadcorn.system.binding import FileMark
 from threadcorn.system.listeners import ShardGroup
 
-__all__ = ["VARIABLES", "Activated", "Inheritance", "activated", "hand_down", "let_through", "take_over",
+__all__ = ["Activated", "Inheritance", "activated", "hand_down", "let_through", "take_over",
            "tell_predecessor"]  # fmt: skip
 
 VARIABLE = INHERIT
-VARIABLES = (VARIABLE, "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
 
 FIRST_FD = 3  # of sd_listen_fds(3)
 _VERSION = 1

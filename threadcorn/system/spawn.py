@@ -63,9 +63,10 @@ class Program:
     def execute(self, extra: Mapping[str, str]) -> NoReturn:
         """Become it. Raises OSError, and then this process is still what it was."""
         environ = {**self.environ, **extra}
-        if "WATCHDOG_PID" in environ:
-            # systemd's watchdog is fed by whoever finds his own number there.
-            environ["WATCHDOG_PID"] = str(os.getpid())
+        for name in ("WATCHDOG_PID", "LISTEN_PID"):
+            # systemd's watchdog is fed, and its sockets are taken, by whoever finds his own number there.
+            if name in environ:
+                environ[name] = str(os.getpid())
         os.chdir(self.directory)
         os.execve(self.argv[0], list(self.argv), environ)
 
