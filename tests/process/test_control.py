@@ -9,7 +9,7 @@ import stat
 
 import pytest
 
-from tests.kit.admin import CONTROL, ctl
+from tests.kit.admin import ADMIN, CONTROL, ctl, facts, look
 from tests.kit.eventually import eventually
 from tests.kit.server import ServerProcess, run_cli
 
@@ -80,6 +80,27 @@ def test_reload_with_a_verdict() -> None:
         assert "broken deploy" in done.out
         assert server.get("/").status == 200
         assert ctl(server, "status").code == 0
+
+
+def test_secrets_are_not_shown() -> None:
+    """Variables for the application by name only; queries of what runs stay with the server's own user."""
+    with ServerProcess(
+        "tests.kit.apps:gate", *ADMIN, *CONTROL, "--env", "KEY=hunter2", check_descriptors=False
+    ) as server:
+        held = server.connect()
+        held.request("/hold/it?token=hunter2")
+        eventually((server.directory / "it.in").exists)
+        shown = json.loads(ctl(server, "config", "--json").out)
+        assert shown["raw_env"] == ["KEY=***"]
+        assert "hunter2" not in ctl(server, "config").out
+        assert "/hold/it?token=hunter2" in ctl(server, "requests").out
+        for path in ("/status", "/metrics", "/readyz", "/"):
+            assert b"hunter2" not in look(server, path).body, path
+        assert facts(server)["requests"][0]["path"] == "/hold/it?..."
+        (server.directory / "it.go").touch()
+        assert held.reply().status == 200
+        eventually(lambda: facts(server)["finished"])
+        assert facts(server)["finished"][0]["path"] == "/hold/it?..."
 
 
 def test_stop() -> None:

@@ -34,6 +34,15 @@ def app(environ, start):
     return [b"ok"]
 """
 
+EXIT = """
+import os
+def app(environ, start):
+    if environ["PATH_INFO"].startswith("/exit/"):
+        os._exit(int(environ["PATH_INFO"][6:]))
+    start("200 OK", [("Content-Length", "2")])
+    return [b"ok"]
+"""
+
 WEDGE = """
 import ctypes
 libc = ctypes.PyDLL(None)
@@ -155,11 +164,29 @@ def test_the_request_that_crashed_a_worker_is_named() -> None:
         connection.end()
         eventually(lambda: "It was running:\n" in server.log)
         text = server.log.split("It was running:\n")[1]
-        assert "killed by SIGSEGV" in server.log
+        (line,) = [line for line in server.log.splitlines() if "SIGSEGV" in line]
+        assert "[ERROR] Worker (pid: " in line
+        assert "killed by SIGSEGV while it ran POST /export; " in line
         assert text.splitlines()[0].strip().startswith("POST /export from 127.0.0.1:")
         assert "GET /before from" in text
         eventually(lambda: server.workers() and facts(server)["server"]["workers_ready"] == 1)
         assert server.get("/").status == 200
+
+
+def test_the_request_that_ended_its_process_is_named() -> None:
+    """An application that calls os._exit: with a code, and also with 0."""
+    with ServerProcess(None, source=EXIT, check_descriptors=False) as server:
+        for code in (7, 0):
+            (worker,) = server.workers()
+            with server.connect() as connection:
+                connection.request(f"/exit/{code}")
+                connection.end()
+            eventually(lambda worker=worker: worker not in server.workers() and server.workers())
+            eventually(lambda: server.get("/").status == 200)
+            assert (
+                f"(pid: {worker}, slot: 0) exited with code {code} while it ran GET /exit/{code};"
+                in server.log
+            )
 
 
 def test_a_stopped_worker_is_replaced_and_gets_nothing_meanwhile() -> None:

@@ -39,6 +39,8 @@ def test_what_may_be_a_secret_is_masked() -> None:
     text = print_config(cfg)
     assert "hunter2" not in text
     assert "raw_env = ['DATABASE_URL=***']" in text
+    cfg.set("logconfig_dict", {"version": 1, "handlers": {"mail": {"credentials": ["me", "hunter2"]}}})
+    assert "hunter2" not in print_config(cfg)
 
 
 def test_hooks_and_classes_are_named() -> None:

@@ -254,12 +254,20 @@ def test_records_read_while_they_are_written_are_whole() -> None:
         writer.join()
 
 
-def test_more_threads_than_blocks_share_the_last_one() -> None:
-    """A pool that is larger than planned loses detail, never a neighbour's memory."""
+def test_more_threads_than_blocks_spoil_nobody() -> None:
+    """A pool that is larger than planned is not seen whole; its neighbours' records and counts stay."""
     board = Scoreboard(2, 1, threads=2)
     first, second = board.claim(0), board.claim(0)
-    first.thread(99).begin(b"beyond", b"p")
-    assert [r.thread for r in board.requests(first.index)] == [1]
+    last, beyond = first.thread(1), first.thread(2)
+    last.begin(b"last", b"p")
+    beyond.begin(b"beyond", b"p")
+    beyond.end("200 OK")
+    last.end("200 OK")
+    last.publish()
+    beyond.publish()
+    assert [(r.thread, r.line) for r in board.requests(first.index)] == [(1, "last")]
+    assert next(h for h in board.histograms(first.index) if h.name == "app").total == 1
+    assert beyond.finished == 1
     assert board.requests(second.index) == ()
 
 

@@ -99,6 +99,7 @@ class Arbiter:
         )
         self._events: deque[e.Event] = deque()
         self._performing = False
+        self._story = ""  # what the worker that is being buried was doing
         self._waiter = Waiter()
         self._staff = Staff(self._waiter, log)
         self._pulse = Pulse()
@@ -262,10 +263,9 @@ class Arbiter:
             killed = death.signal == Sig.SIGKILL
             cause = death.words(out_of_memory=killed and self._oom.rose())
             self._hook("child_exit", handle)
-            leaving = self._supervisor.leaving
-            ended_by_us = leaving is not None and leaving.quick
-            self._operations.buried(handle, cause, crashed=death.signal is not None and not ended_by_us)
+            cause, self._story = self._operations.buried(handle, cause, in_order=death.code == 0)
             self._tell(e.Exited(handle.age, cause))
+            self._story = ""
             self._staff.bury(handle)
             self._there.board.release(handle.page.index)
 
@@ -409,7 +409,7 @@ class Arbiter:
 
     def _note(self, command: e.Note) -> None:
         handle = self._staff.get(command.age)
-        level, sentence = notes.render(command, "?" if handle is None else handle.pid)
+        level, sentence = notes.render(command, "?" if handle is None else handle.pid, self._story)
         self.log.log(level, "%s", sentence)
         self._operations.control.noted(command)
 

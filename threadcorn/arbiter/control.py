@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from threadcorn.arbiter.desk import Answer
@@ -20,6 +20,7 @@ from threadcorn.arbiter.worker_handle import WorkerHandle
 from threadcorn.messages import Report, Reported, Threads
 from threadcorn.policy import events as e
 from threadcorn.policy.incarnation import State
+from threadcorn.settings.show import masked
 from threadcorn.settings.table import ROWS
 from threadcorn.system.doorway import peer_uid
 
@@ -103,7 +104,7 @@ class Control:
             value = getattr(settings, name)
             if row.hidden or row.arity:
                 continue
-            found[name] = "(hidden)" if row.secret and value else _plain(value)
+            found[name] = masked(value) if row.secret else _plain(value)
         return found
 
     def _ask(self) -> Facts:
@@ -213,4 +214,6 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
     return str(value)

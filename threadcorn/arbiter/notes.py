@@ -26,7 +26,7 @@ _DEBUG, _INFO, _WARN, _ERROR, _CRIT = (
 SENTENCES: Mapping[What, tuple[int, str]] = {
     What.WORKER_READY: (_INFO, "Worker ready (pid: {pid}, slot: {slot}, {seconds} s)"),
     What.WORKER_DRAINS: (_INFO, "Worker draining (pid: {pid}, slot: {slot}): {reason}"),
-    What.WORKER_LEFT: (_INFO, "Worker left (pid: {pid}, slot: {slot}): {cause}"),
+    What.WORKER_LEFT: (_INFO, "Worker left (pid: {pid}, slot: {slot}): {cause}{text}"),
     What.WORKER_CRASHED: (_ERROR, "Worker (pid: {pid}, slot: {slot}) {cause}; {replaced}{text}"),
     What.WORKER_NOT_READY: (
         _ERROR,
@@ -69,9 +69,15 @@ SENTENCES: Mapping[What, tuple[int, str]] = {
 }
 
 
-def render(note: Note, pid: object = "?") -> tuple[int, str]:
-    """Level and sentence."""
+_DEATHS = frozenset((What.WORKER_LEFT, What.WORKER_CRASHED))
+
+
+def render(note: Note, pid: object = "?", story: str = "") -> tuple[int, str]:
+    """Level and sentence. `story`: what a worker was doing when it died, for the note that says so."""
     level, sentence = SENTENCES[note.what]
+    if story and note.what in _DEATHS:
+        text = "\n".join(filter(None, (str(note.fields.get("text", "")).strip(), story)))
+        return max(level, _ERROR), sentence.format_map(_Fields({**note.fields, "text": text}, pid))
     return level, sentence.format_map(_Fields(note.fields, pid))
 
 

@@ -23,6 +23,7 @@ from threadcorn.arbiter.worker_handle import WorkerHandle
 from threadcorn.errors import BootError
 from threadcorn.messages import Message, Ready
 from threadcorn.policy import events as e
+from threadcorn.policy.cells import READY_AT
 from threadcorn.policy.incarnation import State
 from threadcorn.settings import Settings
 from threadcorn.system.doorway import Doorway, open_admin, open_private
@@ -64,6 +65,12 @@ class Operations:
             door = Doorway.adopt(inherited[name]) if name in inherited else open_admin(settings.admin_bind)
             self._doors.append((name, door, Exporter(self.view)))
             self._log.info("Admin address: %s", door.name)
+            if door.everywhere:
+                self._log.warning(
+                    "The admin address %s is open on every network of this machine, and asks nobody who they "
+                    "are: bind 127.0.0.1, or have a firewall in front of it",
+                    door.name,
+                )
         if settings.control_socket is not None:
             name = f"Control socket {settings.control_socket}"
             known = name in inherited
@@ -145,14 +152,19 @@ class Operations:
             self.control.ready(handle)
         return self.control.heard(handle, message)
 
-    def buried(self, handle: WorkerHandle, cause: str, *, crashed: bool) -> None:
-        """A worker is gone; its page has not been given away yet."""
-        if crashed:
-            records = self.view.records(handle)
-            self._log.error("%s", postmortem.tell(handle.pid, handle.slot, cause, records, self.view.now()))
+    def buried(self, handle: WorkerHandle, cause: str, *, in_order: bool) -> tuple[str, str]:
+        """A worker is gone; its page has not been given away yet. For the log: the cause, and what goes below
+        it when nobody has asked it to die. `in_order`: its exit code was 0."""
         self.view.bury(handle, cause)
         self.monitor.forget(handle)
         self.control.forget(handle)
+        supervisor = self.view.supervisor
+        asked = in_order and supervisor.crew[handle.age].state is not State.READY
+        if asked or not handle.page.cells[READY_AT]:
+            return cause, ""
+        if supervisor.leaving is not None and supervisor.leaving.quick:
+            return cause, ""
+        return postmortem.tell(cause, self.view.records(handle), self.view.now())
 
     # -- small things
 

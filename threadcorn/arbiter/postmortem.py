@@ -15,29 +15,25 @@ __all__ = ["tell"]
 LAST = 5
 
 
-def tell(pid: object, slot: int, cause: str, records: Sequence[RequestRecord], now: float) -> str:
-    """A few lines for the log. `records`: the newest first."""
+def tell(cause: str, records: Sequence[RequestRecord], now: float) -> tuple[str, str]:
+    """The cause with the request that ran longest, in one line, and the lines that go below it.
+
+    `records`: the newest first."""
     running = [record for record in records if record.running]
     before = [record for record in records if not record.running][:LAST]
-    lines = [f"Worker (pid: {pid}, slot: {slot}) {cause}."]
     if running:
-        lines.append("It was running:")
-        lines += [
-            f"  {_line(r)} from {r.peer or '?'}, for {max(0.0, now - r.start):.3f} s (thread {r.thread})"
-            for r in running
-        ]
-    else:
-        lines.append("No request was running in it.")
+        others = f" and {len(running) - 1} more" if len(running) > 1 else ""
+        cause = f"{cause} while it ran {running[-1].request}{others}"
+    lines = ["It was running:"] if running else ["No request was running in it."]
+    lines += [
+        f"  {r.request} from {r.peer or '?'}, for {max(0.0, now - r.start):.3f} s (thread {r.thread})"
+        for r in running
+    ]
     if before:
         lines.append("Before that:")
-        lines += [
-            f"  {_line(r)} from {r.peer or '?'}: {r.status or 'no answer'} in {r.duration * 1e3:.1f} ms, "
-            f"{max(0.0, now - r.start):.1f} s ago (thread {r.thread})"
-            for r in before
-        ]
-    return "\n".join(lines)
-
-
-def _line(record: RequestRecord) -> str:
-    text = "".join(char if " " <= char <= "~" else "?" for char in record.line)
-    return text.rsplit(" HTTP/", 1)[0] or "(no request line)"
+    lines += [
+        f"  {r.request} from {r.peer or '?'}: {r.status or 'no answer'} in {r.duration * 1e3:.1f} ms, "
+        f"{max(0.0, now - r.start):.1f} s ago (thread {r.thread})"
+        for r in before
+    ]
+    return cause, "\n".join(lines)

@@ -78,7 +78,9 @@ class Premises:
             listeners.close_groups([group for group in self.groups if group not in self._inherited])
             raise
         threads = settings.threads_max if settings.threads == "auto" else int(settings.threads)
-        self.board = Scoreboard(2 * slots + SPARE_CELLS, slots, threads)
+        # The caretaker has a place as well, and threads that leave keep theirs until they are gone. Generous:
+        # a reload or threadcornctl may want more threads, and places that nobody takes cost nothing.
+        self.board = Scoreboard(2 * slots + SPARE_CELLS, slots, max(128, 2 * threads + 2))
         self.board.arbiter.cells[ARBITER_PID] = pid
         self.board.arbiter.cells[ARBITER_STEERER] = pid if self.lease else 0
         self._steering = Steering()

@@ -178,6 +178,12 @@ class RequestRecord:
     def running(self) -> bool:
         return self.duration < 0
 
+    @property
+    def request(self) -> str:
+        """Method and target for a log: nothing in it can end the line or move the cursor."""
+        text = "".join(char if " " <= char <= "~" else "?" for char in self.line)
+        return text.rsplit(" HTTP/", 1)[0] or "(no request line)"
+
 
 @dataclass(frozen=True, slots=True)
 class Histogram:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from threadcorn.errors import ExitCode
@@ -12,7 +12,7 @@ from threadcorn.settings.foreign import FOREIGN
 from threadcorn.settings.rows import Row, Section
 from threadcorn.settings.table import ROWS
 
-__all__ = ["page", "print_config"]
+__all__ = ["masked", "page", "print_config"]
 
 
 INTRODUCTION = """\
@@ -50,14 +50,20 @@ def print_config(cfg: Config) -> str:
 
 
 def _python(row: Row, value: Any) -> str:
-    if row.secret and value:
-        # raw_env is where passwords live, and this output goes into tickets.
-        return repr([f"{entry.partition('=')[0]}=***" for entry in value])
+    if row.secret:
+        return repr(masked(value))
     if callable(value):
         return f"<{getattr(value, '__module__', '?')}.{getattr(value, '__qualname__', type(value).__name__)}>"
     if row.name == "umask":
         return f"0o{value:o}"
     return repr(list(value) if isinstance(value, tuple) else value)
+
+
+def masked(value: Any) -> Any:
+    """A secret row's value without what may be a password: what shows settings goes into tickets."""
+    if isinstance(value, Mapping):
+        return dict.fromkeys(value, "***")
+    return [f"{entry.partition('=')[0]}=***" for entry in value]
 
 
 def page() -> str:

@@ -273,7 +273,8 @@ class Settings:
         "log's file.", "--capture-output")
     logconfig: str | None = row(None, S.LOGGING, _RESTART, "A file for logging.config.fileConfig.",
         "--log-config", metavar="FILE")
-    logconfig_dict: Mapping[str, Any] = row({}, S.LOGGING, _RESTART, "A dict for logging.config.dictConfig.")
+    logconfig_dict: Mapping[str, Any] = row({}, S.LOGGING, _RESTART, "A dict for logging.config.dictConfig.",
+        secret=True)
     logconfig_json: str | None = row(None, S.LOGGING, _RESTART, "A JSON file for logging.config.dictConfig.",
         "--log-config-json", metavar="FILE")
 

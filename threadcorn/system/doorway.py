@@ -40,6 +40,11 @@ class Doorway:
             return cls(sock, path if os.path.lexists(path) else None, f"unix:{path}")
         return cls(sock, None, _name(sock))
 
+    @property
+    def everywhere(self) -> bool:
+        """Whether it is open on every network of the machine."""
+        return self.sock.family != socket.AF_UNIX and self.sock.getsockname()[0] in ("0.0.0.0", "::")
+
     def close(self) -> None:
         """Close it, and remove its file unless somebody else has put one there."""
         self.sock.close()

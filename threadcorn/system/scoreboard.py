@@ -59,7 +59,7 @@ _RECORDS_AT = 8 * BUCKETS * len(HISTOGRAMS)
 # Behind the cells, one mark for each thread block that was ever handed out: a reader that looked at the
 # others would make the kernel find memory for them.
 _MARKS_AT = 8 * CELLS
-MOST_THREADS = 256
+MOST_THREADS = 1024
 
 # Status lines of applications, to their codes and where they are counted. Bounded: an application may make up
 # a reason each time.
@@ -172,11 +172,16 @@ class Page:
     def blocks(self) -> list[int]:
         """Where the thread blocks that were ever used begin, by thread number; -1 for the others."""
         first = self._base + _PAGE
-        return [first + n * _THREAD_BYTES if mark else -1 for n, mark in enumerate(self._marks)]
+        marks = bytes(self._marks)
+        marks = marks[: marks.rfind(1) + 1]
+        return [first + n * _THREAD_BYTES if mark else -1 for n, mark in enumerate(marks)]
 
     def thread(self, number: int, now_ns: Callable[[], int] = monotonic_ns) -> ThreadPage:
-        """The block of pool thread `number`. Numbers beyond the last block share it, and lose detail."""
-        number = min(number, self._threads - 1)
+        """The block of pool thread `number`. Beyond the last one it is in memory of our own: what that thread
+        runs and its times are not seen from outside. To share a block would spoil its neighbour's, and make
+        counters fall."""
+        if number >= self._threads:
+            return ThreadPage(memoryview(bytearray(_THREAD_BYTES)), 0, now_ns)
         self._marks[number] = 1
         return ThreadPage(self._memory, self._base + _PAGE + number * _THREAD_BYTES, now_ns)
 
@@ -197,7 +202,7 @@ class ArbiterPage:
 class Scoreboard:
     """The mapping. Make it before the first fork; children inherit it."""
 
-    def __init__(self, cells: int, slots: int, threads: int = 64) -> None:
+    def __init__(self, cells: int, slots: int, threads: int = 128) -> None:
         self.count = cells
         self.slots = slots
         self.threads = threads = max(1, min(threads, MOST_THREADS))

@@ -236,7 +236,7 @@ class Stuck:
             "Slow request, running for %.1f s and %s: %s\n%s",
             (now - began) / 1e9,
             _verdict(known[1], cpu_ns(thread.native_id or 0), LOOK),
-            self._line(thread),
+            self._line(thread, began),
             "".join(stack(ident)).rstrip(),
         )
 
@@ -248,7 +248,7 @@ class Stuck:
             if now - guard.expired_at > GRACE * _SECOND and guard.expired_at > 0:
                 guard.expired_at = -guard.expired_at  # told
                 self.lost += 1
-                self._recycle(f"a thread did not come back from {self._line(thread)}")
+                self._recycle(f"a thread did not come back from {self._line(thread, began)}")
             return
         if now - began <= (self._limit + guard.extra) * _SECOND:
             return
@@ -259,18 +259,27 @@ class Stuck:
             "Request timed out after %.1f s (request_timeout), %s: %s\n%s",
             (now - began) / 1e9,
             "answered with 504" if answered else "its response is cut",
-            self._line(thread),
+            self._line(thread, began),
             words,
         )
 
-    def _line(self, thread: PoolThread) -> str:
+    def _line(self, thread: PoolThread, began: int) -> str:
+        """What began then in that thread, whether it still runs or was ended a moment ago."""
         page = self._telemetry.page
         number = self._telemetry.desks.index(thread.desk)
         for record in page.board.requests(page.index):
-            if record.thread == number and record.running:
-                text = "".join(c if " " <= c <= "~" else "?" for c in record.line)
-                return f"{text} from {record.peer}"
-        return "(it has just ended)"
+            if record.thread == number and abs(record.start - began / 1e9) < 1e-6:
+                return f"{record.request} from {record.peer}"
+        return "(many requests ago)"
+
+    def abandoned(self, pool: Pool) -> None:
+        """The worker leaves, and these do not finish."""
+        unfinished = [(thread, began) for thread in list(pool.threads) if (began := thread.in_app)]
+        if unfinished:
+            lines = "; ".join(self._line(thread, began) for thread, began in unfinished)
+            self._log.warning(
+                "Left with %d requests unfinished (graceful_timeout): %s", len(unfinished), lines
+            )
 
     # -- a person asks
 

@@ -387,8 +387,11 @@ class Worker:
     def _depart(self, departure: Departure) -> None:
         now = monotonic()
         departure.sweep(now)
-        if len(self._reactor.connections) <= self._stuck.lost or now >= departure.until:
+        if len(self._reactor.connections) <= self._stuck.lost:
             self._exit = int(ExitCode.OK)
+        elif now >= departure.until:
+            self._exit = int(ExitCode.OK)
+            self._stuck.abandoned(self._pool)
 
     def _leave(self, code: int) -> int:
         """Stop. A thread that is stuck in the application does not keep the process."""
