@@ -58,6 +58,16 @@ def test_how_many_slots(given, slots):
     assert slots_of(settings(**given)) == slots
 
 
+@pytest.mark.parametrize(
+    ("given", "rung", "shards"),
+    [({}, Rung.FILTER, 4), ({"steering": False}, Rung.REUSEPORT, 2), ({"shard": False}, Rung.SHARED, 1)],
+)
+def test_the_ladder_can_be_entered_at_each_rung(place, given, rung, shards):
+    """The hash would choose a shard without a worker: on that rung there are as many as workers."""
+    group = place(workers=2, max_workers=4, **given).groups[0]
+    assert (group.rung, len(group.shards)) == (rung, shards)
+
+
 def test_what_there_is(place):
     """A berth a slot, a page for each process that may live, a port that is known."""
     here = place(workers=2, max_workers=4)

@@ -28,6 +28,7 @@ def app(environ, start_response):
 #: Every way of listening: (bind, options).
 RUNGS = [
     pytest.param("127.0.0.1:0", (), id="filter"),
+    pytest.param("127.0.0.1:0", ("--no-steering",), id="plain"),
     pytest.param("127.0.0.1:0", ("--no-shard",), id="shared"),
     pytest.param("unix", (), id="unix"),
     pytest.param("fd", (), id="fd"),

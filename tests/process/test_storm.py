@@ -102,7 +102,7 @@ def weather(bind: str, options: tuple[str, ...], seconds: float, seed: int) -> N
         server.end()
 
 
-@pytest.mark.parametrize(("bind", "options"), RUNGS[:2])
+@pytest.mark.parametrize(("bind", "options"), RUNGS[:3])
 def test_a_short_storm(bind: str, options: tuple[str, ...]) -> None:
     """Ten seconds in all."""
     weather(bind, options, 5.0, seed=7)

@@ -187,9 +187,8 @@ def test_one_shared_listener_where_sharding_is_out(
         monkeypatch.setattr(depths, "_LINUX", False)
     if reason == "machine":
         monkeypatch.setattr(listeners, "_GENERIC", ("sparc",))
-    group = ShardGroup.create(
-        parse("127.0.0.1:0"), 1 if reason == "alone" else 4, live=1, shard=reason != "asked"
-    )
+    top = Rung.SHARED if reason == "asked" else Rung.FILTER
+    group = ShardGroup.create(parse("127.0.0.1:0"), 1 if reason == "alone" else 4, live=1, top=top)
     groups.append(group)
     assert group.rung is Rung.SHARED
     assert len(group.shards) == 1
@@ -280,7 +279,7 @@ def test_the_backlog_is_divided(groups: list[ShardGroup], clients: Clients) -> N
     assert group.depths()[:2] == [0, 5], "neither queue nor index changed"
     groups.append(ShardGroup.create(parse("127.0.0.1:0"), 4, backlog=10))
     assert backlogs(groups[1]) == {10}
-    groups.append(ShardGroup.create(parse("127.0.0.1:0"), 4, backlog=300, live=4, shard=False))
+    groups.append(ShardGroup.create(parse("127.0.0.1:0"), 4, backlog=300, live=4, top=Rung.SHARED))
     assert backlogs(groups[2]) == {300}
 
 
@@ -347,10 +346,10 @@ def test_queued_connections_survive_the_process_that_would_accept_them(
 
 
 @pytest.mark.parametrize("text", LOOPBACKS)
-@pytest.mark.parametrize("shard", [True, False])
-def test_a_second_server_on_the_port_is_refused(text: str, shard: bool, groups: list[ShardGroup]) -> None:
+@pytest.mark.parametrize("top", Rung)
+def test_a_second_server_on_the_port_is_refused(text: str, top: Rung, groups: list[ShardGroup]) -> None:
     """T14: SO_REUSEPORT would let it in silently, and it would take its share of our connections."""
-    first = ShardGroup.create(parse(text), 4, shard=shard)
+    first = ShardGroup.create(parse(text), 4, top=top)
     groups.append(first)
     again = parse(first.address.bind_text)
     with pytest.raises(BootError) as caught:
@@ -359,6 +358,19 @@ def test_a_second_server_on_the_port_is_refused(text: str, shard: bool, groups: 
         caught.value.message == f"cannot listen at {first.address}: the address is in use by another process"
     )
     assert f"sport = :{first.address.port}" in caught.value.hint
+
+
+def test_a_successor_that_does_not_want_the_filter(groups: list[ShardGroup], clients: Clients) -> None:
+    """What it inherits goes on as it is; the program is taken off by whoever may steer."""
+    group = ShardGroup.create(parse("127.0.0.1:0"), 4, live=1)
+    groups.append(group)
+    assert open_groups([group.asked], 4, top=Rung.REUSEPORT, kept=[group]) == [group]
+    assert group.rung is Rung.REUSEPORT
+    connect(group, clients, 20)
+    assert group.depths() == [20, 0, 0, 0]
+    group.detach()
+    connect(group, clients, 40)
+    assert min(group.depths()) > 0
 
 
 def test_a_stranger_that_only_bound_is_noticed(groups: list[ShardGroup]) -> None:

@@ -44,6 +44,13 @@ def slots_of(settings: Settings, inheritance: Inheritance | None = None) -> int:
     return max(workers, settings.max_workers or max(2 * workers, 16), *shards)
 
 
+def _top(settings: Settings) -> listeners.Rung:
+    """The rung of the ladder to try first."""
+    if not settings.shard:
+        return listeners.Rung.SHARED
+    return listeners.Rung.FILTER if settings.steering else listeners.Rung.REUSEPORT
+
+
 class Premises:
     """Open them once; workers inherit them.
 
@@ -65,7 +72,7 @@ class Premises:
             slots,
             backlog=settings.backlog,
             live=int(settings.workers),
-            shard=settings.shard,
+            top=_top(settings),
             umask=settings.umask,
             owner=None if uid == gid == -1 else (uid, gid),
             log=log,
@@ -187,6 +194,8 @@ class Premises:
         cells[ARBITER_STEERER] = cells[ARBITER_PID]
         self._weigh(now, at_once=True)
         for group in self._inherited:
+            if group.rung is listeners.Rung.REUSEPORT:
+                group.detach()  # we do not steer; what our predecessor wanted last must not stay for ever
             if group not in self.groups:
                 self._log.info("No longer listening at: %s", group.address.name)
                 group.release()

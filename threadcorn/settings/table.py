@@ -65,6 +65,8 @@ class Settings:
         "worker and address.", "--backlog", unit="connections", ge=1, le=65535)
     shard: bool = row(True, S.SOCKET, _RESTART, "Every worker has its own listening socket (SO_REUSEPORT). "
         "Without it the workers share one.", "--shard", "--reuse-port", aliases=("reuse_port",))
+    steering: bool = row(True, S.SOCKET, _RESTART, "A kernel filter keeps new connections away from workers "
+        "that boot, drain or hang. Without it the kernel's hash chooses among the sockets.", "--steering")
     ready_fd: int | None = row(None, S.SOCKET, _RESTART, "An inherited descriptor that gets one line with "
         "the bound addresses when the first generation is ready.", "--ready-fd", ge=0, hidden=True,
         parse=values.optional(values.integer))

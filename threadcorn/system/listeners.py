@@ -113,7 +113,7 @@ class ShardGroup:
         *,
         backlog: int = 2048,
         live: int | None = None,
-        shard: bool = True,
+        top: Rung = Rung.FILTER,
         umask: int | None = None,
         owner: tuple[int, int] | None = None,
         log: logging.Logger | None = None,
@@ -121,7 +121,8 @@ class ShardGroup:
     ) -> ShardGroup:
         """Bind and listen. `count` slots may ever exist, `live` of them will have a worker now.
 
-        Raises BootError; `others` are our own groups, should one of them be in the way.
+        `top` is the rung to try first. Raises BootError; `others` are our own groups, should one of them be
+        in the way.
         """
         if address.kind is Kind.FD:
             given = [binding.adopt_fd(address.fd)]
@@ -133,16 +134,18 @@ class ShardGroup:
             at = binding.resolve(address)
             live = max(1, count if live is None else live)
             share = _share(backlog, live)
+            rung = top if count > 1 and _LINUX else Rung.SHARED  # elsewhere the last one bound gets all
+            if rung is Rung.FILTER and not _can_filter(at.family):
+                rung = Rung.REUSEPORT
             # listen() before SO_REUSEPORT is set: of two servers that start in the same moment both may get
             # past bind(), but listen() asks again, and only one of them passes.
-            lead = _lead if shard and count > 1 and _LINUX and _can_filter(at.family) else None
-            first = binding.bind_tcp(at, share, joins=False, prepare=lead)
+            first = binding.bind_tcp(at, share, joins=False, prepare=_lead if rung is Rung.FILTER else None)
         except OSError as error:
             mine = next((g.address for g in others if addresses.overlap(g.address, address)), None)
             raise binding.explain(error, address, mine) from None
         group = cls(addresses.of_socket(first), [first], Rung.SHARED, asked=address, log=log)
-        if shard and count > 1:
-            group._grow(at, count, live, share)
+        if rung is not Rung.SHARED:
+            group._grow(at, rung, count, live, share)
         if group.rung is Rung.SHARED:
             first.listen(backlog)  # again, on a listening socket, only sets the backlog
             group._prime(at)
@@ -163,12 +166,8 @@ class ShardGroup:
         except OSError:
             pass  # then the end has a lesser gate
 
-    def _grow(self, at: Resolved, count: int, live: int, backlog: int) -> None:
+    def _grow(self, at: Resolved, rung: Rung, count: int, live: int, backlog: int) -> None:
         """The other shards. On any refusal the group stays what it was: one shared listener."""
-        if not _LINUX:
-            # Elsewhere SO_REUSEPORT does not balance: the last socket bound gets everything.
-            return
-        rung = Rung.FILTER if _can_filter(at.family) else Rung.REUSEPORT
         # Without a filter the hash would send connections to shards that nobody owns yet. So there are only
         # as many as workers, and a slot beyond them shares the shard of another.
         wanted = count if rung is Rung.FILTER else min(live, count)
@@ -376,7 +375,7 @@ def open_groups(
     *,
     backlog: int = 2048,
     live: int | None = None,
-    shard: bool = True,
+    top: Rung = Rung.FILTER,
     umask: int | None = None,
     owner: tuple[int, int] | None = None,
     log: logging.Logger | None = None,
@@ -391,7 +390,7 @@ def open_groups(
     groups: list[ShardGroup] = []
     made: list[ShardGroup] = []
     create = partial(
-        ShardGroup.create, backlog=backlog, live=live, shard=shard, umask=umask, owner=owner, log=log
+        ShardGroup.create, backlog=backlog, live=live, top=top, umask=umask, owner=owner, log=log
     )
     try:
         for address in addresses.separate(list(wanted)):
@@ -399,6 +398,8 @@ def open_groups(
             if group is None:
                 group = create(address, count, others=groups)
                 made.append(group)
+            elif group.rung < top:
+                group.rung = Rung.REUSEPORT  # its program is taken off by `detach`, once we may steer
             groups.append(group)
     except BaseException:
         close_groups(made)

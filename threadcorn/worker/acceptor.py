@@ -75,6 +75,9 @@ class Acceptor:
         self._yielding_until = 0.0
         self._deep: frozenset[int] = frozenset()  # queues that were not empty at the caretaker's last look
         self._lock = threading.Lock()  # the caretaker closes while the leader pauses and resumes
+        #: Held by who accepts. A connection between accept() and the reactor is in no list yet, and who
+        #: counted the connections then would leave with it.
+        self._accepting = threading.Lock()
         self.taken = 0  # accepted from a queue that is not ours
         self.rings = 0
         #: The siblings have changed.
@@ -105,8 +108,10 @@ class Acceptor:
             self._unwatch_locked()
 
     def close(self) -> None:
-        """Stop accepting for good. The listeners themselves belong to the arbiter."""
-        self._closed = True
+        """Stop accepting for good; what has been accepted is in the reactor then. The listeners themselves
+        belong to the arbiter."""
+        with self._accepting:
+            self._closed = True
         self._reactor.unwatch(self._neighbours.own.bell)
         self.pause()
         self._neighbours.own.ring()  # a ring of the arbiter's that we may have taken from our successor
@@ -209,16 +214,22 @@ class Acceptor:
     # -- accepting
 
     def _rung(self) -> None:
-        self._neighbours.own.hush()
-        self._look_around()
-        if self._polled:
-            self._share(self._own[0])
+        with self._accepting:
+            if self._closed:
+                return  # it rings for our successor
+            self._neighbours.own.hush()
+            self._look_around()
+            if self._polled:
+                self._share(self._own[0])
 
     def _readable(self, group: int, listener: socket.socket) -> None:
-        if self._reactor.crew:
-            self._share((group, listener))
-        else:
-            self._take_all(group, listener)
+        with self._accepting:
+            if self._closed:
+                return  # its event was older than the end
+            if self._reactor.crew:
+                self._share((group, listener))
+            else:
+                self._take_all(group, listener)
 
     def _take_all(self, group: int, listener: socket.socket) -> None:
         for _ in range(BATCH):

@@ -49,6 +49,8 @@ class Handover:
         self._log = log
         self._watched: dict[int, Berth] = {}
         self._lock = threading.Lock()
+        #: Held by who takes. A connection that has left an inbox and is not in the reactor yet is in no list.
+        self._taking = threading.Lock()
         self._closed = False
         self._takers: list[Sibling] = []
         self.given = 0
@@ -72,15 +74,17 @@ class Handover:
                     self._reactor.watch(fd, partial(self._look_into, berth), berth is not neighbours.own)
 
     def close(self) -> None:
-        """Take nothing more: somebody else serves our slot now, or will."""
-        with self._lock:
+        """Take nothing more: somebody else serves our slot now, or will. What was taken is in the reactor."""
+        with self._taking, self._lock:
             self._closed = True
             for fd in self._watched:
                 self._reactor.unwatch(fd)
             self._watched.clear()
 
     def _look_into(self, berth: Berth) -> None:
-        self.take(berth)
+        with self._taking:
+            if not self._closed:
+                self.take(berth)
 
     def take(self, berth: Berth) -> int:
         """Take what waits in an inbox; how many."""

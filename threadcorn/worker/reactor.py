@@ -141,10 +141,16 @@ class Reactor:
         conn.deadline = deadline
         if self._peers is not None and not self._admit(conn):
             return
+        # Ours until it is whole: a caretaker that drains gives away what it finds without an owner, and the
+        # poller would be shown a descriptor that is closed, or somebody else's by now.
+        conn.token.acquire()
         with self._lock:
             self.connections[conn.fd] = conn
         self.look_at(conn, min(deadline, self.now + self.look_every))
         self.poller.register(conn.fd, EDGE | IN | HANG_UP)
+        conn.token.release()
+        if conn.again:
+            self.push(conn.fd)
 
     def rename(self, conn: Connection, peer: str, port: str) -> None:
         """A proxy has said whose connection this is. `close` takes one away from the count of the name that
