@@ -9,12 +9,15 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 BLOCK = bytes(range(256)) * 256
+STREAM = BLOCK[:1000] * 20
+#: Seconds for a whole stream.
+SECONDS = float(os.environ.get("CHAOS_STREAM", "2"))
 
 
-def stream(pieces: int, pause: float) -> Iterator[bytes]:
-    for _ in range(pieces):
+def stream() -> Iterator[bytes]:
+    for _ in range(20):
         yield BLOCK[:1000]
-        time.sleep(pause)
+        time.sleep(SECONDS / 20)
 
 
 def app(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
@@ -26,10 +29,7 @@ def app(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         body = BLOCK
     elif path == "/stream":
         start("200 OK", fields)
-        return stream(20, float(environ["QUERY_STRING"] or 2) / 20)
-    elif path == "/nap":
-        time.sleep(float(environ["QUERY_STRING"]))
-        body = b"n"
+        return stream()
     else:
         body = b"1"
     start("200 OK", [*fields, ("Content-Length", str(len(body)))])
