@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -260,6 +261,23 @@ class TestResponses:
             assert patient.get("/").body == b"hello"
             assert client.reply(within=30).body == fast
             assert client.get("/").body == b"hello"
+
+    @pytest.mark.parametrize("path", ["/big", "/pieces", "/file"])
+    def test_kernel_is_not_filled_for_who_does_not_read(self, patient: ServerProcess, path: str) -> None:
+        """Copying megabytes into it for each of hundreds would keep the next client waiting for seconds."""
+        with patient.connect() as client:
+            client.request(path)
+            for _ in range(3):  # the leader may have sent several turns' worth meanwhile
+                assert patient.get("/").body == b"hello"
+            here, there = client.sock.getsockname()[1], client.sock.getpeername()[1]
+            lines = [line.split() for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()]
+            queued = [
+                int(line[4].partition(":")[0], 16)
+                for line in lines
+                if line[1].endswith(f":{there:04X}") and line[2].endswith(f":{here:04X}")
+            ]
+            assert len(queued) == 1
+            assert 0 < queued[0] < 1 << 20
 
     def test_many_slow_readers_leave_the_thread_to_others(self, patient: ServerProcess) -> None:
         clients = [patient.connect(receive_buffer=4096) for _ in range(20)]

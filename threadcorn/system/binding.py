@@ -27,6 +27,12 @@ __all__ = [
     "unlink_if_ours",
 ]
 
+#: Bytes that the kernel takes for a client beyond those which are under way to it (tcp(7), TCP_NOTSENT_LOWAT).
+#: Without it a client that does not read gets four megabytes copied for it, which hundreds of them make
+#: seconds of the leader's time and all the memory that the kernel has for TCP. What is under way is not bounded
+#: by this, so a fast client far away is served as fast as before.
+UNSENT = 256 << 10
+
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
@@ -84,8 +90,7 @@ def bind_tcp(
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(at.v6only))
         if joins:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        # Accepted sockets inherit it, which saves a system call on each of them.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        _prepare_connections(sock)
         if prepare is not None:
             prepare(sock)
         sock.bind(at.where)
@@ -165,8 +170,15 @@ def adopt_fd(fd: int) -> socket.socket:
     os.set_inheritable(fd, False)
     sock.setblocking(False)
     if family != socket.AF_UNIX:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        _prepare_connections(sock)
     return sock
+
+
+def _prepare_connections(listener: socket.socket) -> None:
+    """What accepted sockets inherit, which saves a system call on each of them."""
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
 
 
 def unlink_if_ours(mark: FileMark) -> bool:
