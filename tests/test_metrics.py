@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 
-import pytest
+from prometheus_client import parser as plain
+from prometheus_client.openmetrics import parser as openmetrics
 
+from tests.kit.tools import need
 from threadcorn.metrics import (
     ARBITER,
     COUNTERS,
@@ -37,8 +38,6 @@ def _histogram(*times: int) -> Histogram:
 
 
 def test_both_formats_are_parsed() -> None:
-    openmetrics = pytest.importorskip("prometheus_client.openmetrics.parser")
-    plain = pytest.importorskip("prometheus_client.parser")
     families = [
         *FAMILIES,
         histogram_family("threadcorn_app_seconds", "time", _histogram(5, 500, 10**7, 10**9)),
@@ -59,9 +58,7 @@ def test_both_formats_are_parsed() -> None:
 
 
 def test_promtool_has_nothing_to_say() -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool (Debian: prometheus) is not installed")
+    promtool = need("promtool")
     rows = [
         Family(m.name, m.kind, m.help, [Sample(1, (("slot", "0"),))], m.unit)
         for m in (*COUNTERS, *GAUGES, *ARBITER)

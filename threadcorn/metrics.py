@@ -13,11 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import add, mul
+from typing import NamedTuple
 
 from threadcorn.policy.cells import BUCKETS, FIELDS, HISTOGRAMS, STATUSES, Histogram, bounds
 
-__all__ = ["ARBITER", "COUNTERS", "GAUGES", "OPENMETRICS", "TEXT", "Family", "Ledger", "Metric", "Sample",
-           "histogram_family", "render"]  # fmt: skip
+__all__ = ["ARBITER", "COUNTERS", "GAUGES", "OPENMETRICS", "TEXT", "Family", "Labels", "Ledger", "Metric",
+           "Sample", "histogram_family", "render"]  # fmt: skip
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -40,9 +42,6 @@ class Metric:
 # Cells that have a better form outside: state and mode are words, stamps and ids are told by age.
 _CELL_NAMES: Mapping[str, tuple[str, float, str]] = {
     "lag_us": ("lag_seconds", 1e-6, "seconds"),
-    "app_cpu_us": ("app_cpu_seconds", 1e-6, "seconds"),
-    "bytes_in": ("received_bytes", 1.0, "bytes"),
-    "bytes_out": ("sent_bytes", 1.0, "bytes"),
     "open": ("connections_open", 1.0, ""),
     "idle": ("connections_idle", 1.0, ""),
     "accepted": ("connections_accepted", 1.0, ""),
@@ -61,14 +60,12 @@ _CELL_NAMES: Mapping[str, tuple[str, float, str]] = {
 }
 # Told in another way: one family with the label `code`.
 _STATUS = tuple(f"status_{code}" for code in STATUSES)
-# Cells that nobody writes so far: a metric that is always 0 would be believed.
-_UNTOLD = frozenset(("bytes_in", "bytes_out", "accept_errors", "app_cpu_us", "blocked"))
 
 
 def _rows(kind: str, prefix: str) -> tuple[Metric, ...]:
     rows = []
     for cell in FIELDS:
-        if cell.kind == kind and cell.name not in _STATUS and cell.name not in _UNTOLD:
+        if cell.kind == kind and cell.name not in _STATUS:
             name, scale, unit = _CELL_NAMES.get(cell.name, (cell.name, 1.0, ""))
             rows.append(Metric(cell.name, prefix + name, kind, cell.help, scale, unit))
     return tuple(rows)
@@ -94,17 +91,9 @@ ARBITER: tuple[Metric, ...] = (
            unit="seconds"),
 )  # fmt: skip
 
-#: Upper bounds of the histograms (seconds): the edges of the octaves, 64 microseconds to 67 seconds.
-_EDGES: tuple[tuple[int, float], ...] = tuple(
-    (index, bounds(index)[1] / 1e6)
-    for index in range(BUCKETS - 1)
-    if bounds(index)[1] & (bounds(index)[1] - 1) == 0 and 64 <= bounds(index)[1] <= 1 << 26
-)
 
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One line: suffix of the name, labels, value."""
+class Sample(NamedTuple):
+    """One line: suffix of the name, labels, value. A tuple: a scrape makes hundreds."""
 
     value: float
     labels: Labels = ()
@@ -122,18 +111,35 @@ class Family:
     unit: str = ""
 
 
+def _number(value: float) -> str:
+    if isinstance(value, int):
+        return str(value)
+    whole = int(value)
+    return str(whole) if whole == value else repr(round(value, 9))
+
+
+#: Upper bounds of the histograms: the edges of the octaves, 64 microseconds to 67 seconds, as labels.
+_EDGES: tuple[tuple[int, Labels], ...] = tuple(
+    (index, (("le", _number(bounds(index)[1] / 1e6)),))
+    for index in range(BUCKETS - 1)
+    if bounds(index)[1] & (bounds(index)[1] - 1) == 0 and 64 <= bounds(index)[1] <= 1 << 26
+)
+#: Twice the middle of each bucket, in microseconds.
+_MIDDLES: tuple[int, ...] = tuple(sum(bounds(index)) for index in range(BUCKETS))
+
+
 def histogram_family(name: str, help: str, histogram: Histogram) -> Family:
     """The sum is made from the middles of the buckets: right to within a tenth, and it never falls."""
     counts = histogram.counts
     total = sum(counts)
     samples = []
     seen, position = 0, 0
-    for index, le in _EDGES:
+    for index, labels in _EDGES:
         seen += sum(counts[position : index + 1])
         position = index + 1
-        samples.append(Sample(seen, (("le", _number(le)),), "_bucket"))
+        samples.append(Sample(seen, labels, "_bucket"))
     samples.append(Sample(total, (("le", "+Inf"),), "_bucket"))
-    middles = sum(n * sum(bounds(i)) / 2e6 for i, n in enumerate(counts) if n)
+    middles = sum(map(mul, counts, _MIDDLES)) / 2e6
     samples += [Sample(middles, (), "_sum"), Sample(total, (), "_count")]
     return Family(name, "histogram", help, samples, "seconds")
 
@@ -170,13 +176,14 @@ class Ledger:
         for histograms in living:
             for histogram in histograms:
                 into = sums[histogram.name]
-                sums[histogram.name] = list(map(int.__add__, into, histogram.counts))
+                sums[histogram.name] = list(map(add, into, histogram.counts))
         return tuple(Histogram(name, tuple(counts)) for name, counts in sums.items())
 
 
 def render(families: Iterable[Family], *, openmetrics: bool) -> bytes:
     """The exposition. A family without samples is left out: a type without a value says nothing."""
     lines: list[str] = []
+    known = _KNOWN
     for family in families:
         if not family.samples:
             continue
@@ -191,18 +198,28 @@ def render(families: Iterable[Family], *, openmetrics: bool) -> bytes:
         lines.append(f"# TYPE {head} {kind}")
         if openmetrics and family.unit and name.endswith("_" + family.unit):
             lines.append(f"# UNIT {head} {family.unit}")
-        for sample in family.samples:
-            labels = ",".join(f'{key}="{_escape(value)}"' for key, value in sample.labels)
-            where = f"{{{labels}}}" if labels else ""
-            lines.append(f"{name}{sample.suffix or suffix}{where} {_number(sample.value)}")
+        for value, labels, own in family.samples:
+            where = known.get(labels)
+            if where is None:
+                where = _braces(labels)
+            lines.append(f"{name}{own or suffix}{where} {_number(value)}")
     if openmetrics:
         lines.append("# EOF")
     return ("\n".join(lines) + "\n").encode()
 
 
-def _number(value: float) -> str:
-    whole = int(value)
-    return str(whole) if whole == value else repr(round(value, 9))
+# The text of labels: nearly all are the same at the next scrape. Emptied when it is full, because process
+# ids come and go.
+_KNOWN: dict[Labels, str] = {}
+_MOST_KNOWN = 4096
+
+
+def _braces(labels: Labels) -> str:
+    if len(_KNOWN) >= _MOST_KNOWN:
+        _KNOWN.clear()
+    inside = ",".join(f'{key}="{_escape(value)}"' for key, value in labels)
+    text = _KNOWN[labels] = f"{{{inside}}}" if inside else ""
+    return text
 
 
 def _escape(text: str, *, quotes: bool = True) -> str:

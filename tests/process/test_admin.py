@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -18,6 +17,7 @@ from tests.kit.admin import ADMIN, facts, look, metrics
 from tests.kit.client import connect
 from tests.kit.eventually import eventually
 from tests.kit.server import ServerProcess
+from tests.kit.tools import need
 
 DEADLOCK = """
 import threading
@@ -144,10 +144,10 @@ def test_a_deadlock_of_all_threads_is_told_and_repaired() -> None:
 
 
 @pytest.mark.limit(120)
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
 def test_the_page_shows_live_numbers_in_a_browser() -> None:
     """Headless Chromium runs the page's own code, and the numbers it shows are the server's."""
     stop = threading.Event()
+    chromium = need("chromium")
     with ServerProcess(
         "tests.kit.apps:nap", "--admin-bind", "127.0.0.1:0", "--workers", "2", check_descriptors=False
     ) as server:
@@ -163,7 +163,7 @@ def test_the_page_shows_live_numbers_in_a_browser() -> None:
             address = server.log.split("Admin address: ")[1].split()[0]
             with tempfile.TemporaryDirectory(prefix="tc-chromium-") as profile:
                 done = subprocess.run(
-                    ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
+                    [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
                      "--no-first-run", "--disable-background-networking", "--disable-component-update",
                      "--disable-sync",
                      f"--user-data-dir={profile}", "--virtual-time-budget=6000", "--dump-dom",

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ctypes.util
-import threading
 
 import psutil
 import pytest
 
-from tests.kit.admin import ADMIN, CONTROL, ctl, facts, metrics
-from tests.kit.client import connect
+from tests.kit.admin import ADMIN, facts
 from tests.kit.eventually import eventually
+from tests.kit.load import Load
 from tests.kit.processes import freeze
 from tests.kit.server import ServerProcess
 
@@ -52,48 +51,6 @@ def app(environ, start):
     start("200 OK", [("Content-Length", "2")])
     return [b"ok"]
 """
-
-
-class Load:
-    """Keep-alive clients that ask as fast as they are answered; a lost connection or another status is a
-    failure."""
-
-    def __init__(self, server: ServerProcess, clients: int = 2) -> None:
-        self.done = 0
-        self.failures: list[str] = []
-        self._server = server
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._run) for _ in range(clients)]
-
-    def _run(self) -> None:
-        connection = None
-        while not self._stop.is_set():
-            try:
-                if connection is None:
-                    connection = connect(self._server.address)
-                reply = connection.get("/")
-                if reply.status != 200:
-                    self.failures.append(f"status {reply.status}")
-                self.done += 1
-                if not reply.keeps:
-                    connection.close()
-                    connection = None
-            except Exception as error:
-                # An idle connection may be closed between two requests; this client is never idle.
-                self.failures.append(repr(error))
-                connection = None
-        if connection is not None:
-            connection.close()
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(30)
 
 
 @pytest.mark.limit(120)
@@ -226,21 +183,3 @@ def test_a_worker_that_holds_the_gil_is_dumped_and_replaced() -> None:
         eventually(lambda: facts(server)["server"]["workers_ready"] == 1)
         assert server.get("/").status == 200
         assert "GET /wedge from" in server.log.split("It was running:\n")[1].splitlines()[0]
-
-
-def test_counters_never_fall_while_eight_workers_are_recycled() -> None:
-    """Recycling under load never makes a counter fall, and loses nothing."""
-    with (
-        ServerProcess(
-            "tests.kit.apps:hello", *ADMIN, *CONTROL, "--workers", "8", check_descriptors=False
-        ) as server,
-        Load(server) as load,
-    ):
-        before = -1.0
-        for slot in range(3):
-            assert ctl(server, "recycle", str(slot)).code == 0
-            now = sum(metrics(server)["threadcorn_requests_total"].values())
-            assert now >= before
-            before = now
-        eventually(lambda: load.done > 200)
-        assert load.failures == []

@@ -72,9 +72,10 @@ def test_the_control_group_and_pressure(tmp_path: Path) -> None:
     _write(tmp_path, "sys/fs/cgroup/service/memory.current", "4096\n")
     _write(tmp_path, "sys/fs/cgroup/service/memory.events", "low 0\noom 1\noom_kill 3\n")
     _write(tmp_path, "sys/fs/cgroup/service/cpu.stat", "usage_usec 5\nthrottled_usec 2500000\n")
+    _write(tmp_path, "sys/fs/cgroup/service/cpu.max", "150000 100000\n")
     _write(tmp_path, "sys/fs/cgroup/service/memory.pressure", "some avg10=12.50 avg60=0.00 total=1\n")
     _write(tmp_path, "proc/pressure/cpu", "some avg10=3.00 avg60=0.00 total=1\n")
-    assert machine(str(tmp_path)) == Machine(1048576, 4096, 3, 2.5, 3.0, 12.5, None)
+    assert machine(str(tmp_path)) == Machine(1048576, 4096, 1.5, 3, 2.5, 3.0, 12.5, None)
 
 
 def test_a_machine_that_tells_nothing(tmp_path: Path) -> None:
@@ -82,5 +83,6 @@ def test_a_machine_that_tells_nothing(tmp_path: Path) -> None:
     _write(tmp_path, "proc/self/cgroup", "0::/../../x\nnonsense\n")
     _write(tmp_path, "sys/fs/cgroup/memory.max", "max\n")
     _write(tmp_path, "sys/fs/cgroup/cpu.stat", "throttled_usec soon\n\n")
+    _write(tmp_path, "sys/fs/cgroup/cpu.max", "max 100000\n")
     _write(tmp_path, "proc/pressure/cpu", "some avg10=x\nsome\n")
     assert machine(str(tmp_path)) == Machine()

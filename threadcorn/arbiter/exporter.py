@@ -13,6 +13,7 @@ from collections.abc import Callable
 from email.utils import formatdate
 
 from threadcorn.arbiter.desk import Answer
+from threadcorn.arbiter.families import families
 from threadcorn.arbiter.view import View
 from threadcorn.errors import ProtocolViolation
 from threadcorn.http1.parser import HeadParser, Limits
@@ -110,7 +111,7 @@ class Exporter:
 
     def _metrics(self, accept: str) -> tuple[int, str, bytes]:
         openmetrics = "application/openmetrics-text" in accept
-        text = render(self._view.families(), openmetrics=openmetrics)
+        text = render(families(self._view), openmetrics=openmetrics)
         return 200, OPENMETRICS if openmetrics else TEXT, text
 
     def _status(self, _: str) -> tuple[int, str, bytes]:

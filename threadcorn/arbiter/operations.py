@@ -175,7 +175,7 @@ class Operations:
 
     def _push(self, statsd: Statsd, now: float) -> None:
         counters: dict[str, float] = {}
-        for values in self.view.totals().values():
+        for values in self.view.totals(self.view.rows()).values():
             for name, value in values.items():
                 counters[name] = counters.get(name, 0) + value
         app = next(h for h in self.view.histograms() if h.name == "app")

@@ -6,24 +6,26 @@ afterwards what it counted is in the ledger.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from threadcorn import __version__
 from threadcorn.arbiter.premises import Premises
 from threadcorn.arbiter.staff import Staff
 from threadcorn.arbiter.worker_handle import WorkerHandle
-from threadcorn.metrics import ARBITER, COUNTERS, GAUGES, Family, Ledger, Sample, histogram_family
-from threadcorn.policy.cells import FIELDS, HISTOGRAMS, STATUSES, RequestRecord
+from threadcorn.metrics import Ledger
+from threadcorn.policy.cells import FIELDS, HEARTBEAT, Histogram, RequestRecord
 from threadcorn.policy.health import Readiness, Verdict, readiness
 from threadcorn.policy.incarnation import Incarnation, State
 from threadcorn.policy.supervisor import Phase, Supervisor
 from threadcorn.settings import Settings
 from threadcorn.system.probe import Machine, machine
 
-__all__ = ["Facts", "View"]
+__all__ = ["Facts", "Row", "View"]
 
 Facts = dict[str, Any]
+#: A living worker and its cells by name.
+Row = tuple[Incarnation, WorkerHandle, Mapping[str, int]]
 
 _COUNTER_CELLS = tuple(field.name for field in FIELDS if field.kind == "counter")
 _SHOWN = ("threads", "running", "waiting", "open", "idle", "requests", "errors", "timed_out", "slow", "shed",
@@ -63,11 +65,7 @@ class View:
         there = self._premises()
         if there is None:
             return
-        values = there.board.values(handle.page.index)
-        counters: dict[str, float] = {name: values[name] for name in _COUNTER_CELLS}
-        cpu = self.measured(handle.age).get("cpu_seconds")
-        if cpu is not None:
-            counters["cpu_seconds"] = cpu
+        counters = self._counters(handle, there.board.values(handle.page.index))
         self.ledger.bury(handle.slot, counters, there.board.histograms(handle.page.index))
         self.exits[cause] = self.exits.get(cause, 0) + 1
 
@@ -84,14 +82,16 @@ class View:
         there = self._premises()
         return there.board.requests(handle.page.index) if there is not None else ()
 
-    def values(self, handle: WorkerHandle) -> dict[str, int]:
+    def rows(self) -> list[Row]:
+        """The living with their cells, all read now."""
         there = self._premises()
-        return there.board.values(handle.page.index) if there is not None else {}
+        if there is None:
+            return []
+        return [(i, handle, there.board.values(handle.page.index)) for i, handle in self.incarnations()]
 
-    def worker(self, incarnation: Incarnation, handle: WorkerHandle) -> Facts:
+    def worker(self, incarnation: Incarnation, handle: WorkerHandle, cells: Mapping[str, int]) -> Facts:
         """One worker."""
         now = self.now()
-        cells = self.values(handle)
         facts: Facts = {
             "slot": handle.slot,
             "pid": handle.pid,
@@ -111,7 +111,7 @@ class View:
 
     def workers(self) -> list[Facts]:
         """By slot, then by age."""
-        found = [self.worker(incarnation, handle) for incarnation, handle in self.incarnations()]
+        found = [self.worker(*row) for row in self.rows()]
         return sorted(found, key=lambda facts: (facts["slot"], facts["age"]))
 
     def requests(self) -> list[Facts]:
@@ -153,12 +153,11 @@ class View:
             if depth >= 0
         ]
 
-    def totals(self) -> dict[int, dict[str, float]]:
+    def totals(self, rows: Iterable[Row]) -> dict[int, dict[str, float]]:
         """Counters by slot, the dead included."""
-        return self.ledger.totals((handle.slot, self._counters(handle)) for _, handle in self.incarnations())
+        return self.ledger.totals((handle.slot, self._counters(handle, cells)) for _, handle, cells in rows)
 
-    def _counters(self, handle: WorkerHandle) -> Mapping[str, float]:
-        cells = self.values(handle)
+    def _counters(self, handle: WorkerHandle, cells: Mapping[str, int]) -> Mapping[str, float]:
         counters: dict[str, float] = {name: cells[name] for name in _COUNTER_CELLS}
         cpu = self.measured(handle.age).get("cpu_seconds")
         if cpu is not None:
@@ -173,12 +172,13 @@ class View:
             found[histogram.name]["count"] = histogram.total
         return found
 
-    def histograms(self) -> tuple[Any, ...]:
+    def histograms(self) -> tuple[Histogram, ...]:
+        """Of everybody, dead and alive."""
         there = self._premises()
-        living = []
-        if there is not None:
-            living = [there.board.histograms(handle.page.index) for _, handle in self.incarnations()]
-        return self.ledger.merged(living)
+        if there is None:
+            return self.ledger.merged(())
+        living = (handle.page.index for _, handle in self.incarnations())
+        return self.ledger.merged([there.board.histograms(*living)])
 
     # -- the whole
 
@@ -195,7 +195,7 @@ class View:
             1
             for incarnation, handle in self.incarnations()
             if incarnation.state is State.READY
-            and (_age(self.values(handle)["heartbeat"], now) or 0.0) > min(5.0, limit or 5.0)
+            and (_age(handle.page.cells[HEARTBEAT], now) or 0.0) > min(5.0, limit or 5.0)
         )
         return readiness(
             ready=len(ready) - wedged,
@@ -210,7 +210,7 @@ class View:
         ready = self.readiness()
         there = self._premises()
         candidate = supervisor.candidate
-        totals = self.totals().values()
+        totals = self.totals(self.rows()).values()
         return {
             "version": __version__,
             "phase": supervisor.phase.value,
@@ -242,91 +242,6 @@ class View:
             "machine": _present(machine()),
         }
 
-    # -- metrics
-
-    def families(self) -> list[Family]:
-        """All metrics, as of now."""
-        totals = self.totals()
-        families = [
-            Family("threadcorn", "info", "the server", [Sample(1, (("version", __version__),))]),
-            self._gauge("threadcorn_workers_wanted", "workers that are to run", self.supervisor.wanted),
-            self._gauge("threadcorn_ready", "1 if /readyz says yes", int(self.readiness().ready)),
-            self._states(),
-        ]
-        for metric in COUNTERS:
-            samples = [
-                Sample(values.get(metric.source, 0) * metric.scale, _slot(slot))
-                for slot, values in sorted(totals.items())
-            ]
-            families.append(Family(metric.name, "counter", metric.help, samples, metric.unit))
-        families.append(self._responses(totals))
-        cpu = [Sample(values["cpu_seconds"], _slot(slot)) for slot, values in sorted(totals.items())
-               if "cpu_seconds" in values]  # fmt: skip
-        families.append(
-            Family("threadcorn_worker_cpu_seconds", "counter", "CPU time of workers", cpu, "seconds")
-        )
-        families += self._gauges()
-        for name, label, counts, text in (
-            ("exits", "cause", self.exits, "workers that ended, by cause"),
-            ("recycles", "reason", self.recycles, "workers replaced for their health, by reason"),
-        ):
-            samples = [Sample(count, ((label, key),)) for key, count in sorted(counts.items())]
-            families.append(Family(f"threadcorn_worker_{name}", "counter", text, samples))
-        families.append(Family("threadcorn_accept_queue_connections", "gauge", "connections not yet accepted",
-                               [Sample(q["depth"], (("address", q["address"]), *_slot(q["slot"])))
-                                for q in self.depths()]))  # fmt: skip
-        helps = dict(HISTOGRAMS)
-        for histogram in self.histograms():
-            name = f"threadcorn_{histogram.name}_seconds"
-            families.append(histogram_family(name, helps[histogram.name], histogram))
-        families += _machine_families(machine())
-        families.append(
-            Family("threadcorn_monitor_seconds", "counter", "time the arbiter spent on probing",
-                   [Sample(self.cost)], "seconds"))  # fmt: skip
-        return families
-
-    def _gauge(self, name: str, help: str, value: float) -> Family:
-        return Family(name, "gauge", help, [Sample(value)])
-
-    def _states(self) -> Family:
-        counts = dict.fromkeys(State, 0)
-        for incarnation in self.supervisor.crew:
-            counts[incarnation.state] += 1
-        samples = [Sample(count, (("state", state.value),)) for state, count in counts.items()]
-        return Family("threadcorn_workers", "gauge", "workers by state", samples)
-
-    def _responses(self, totals: Mapping[int, Mapping[str, float]]) -> Family:
-        samples = [
-            Sample(values[f"status_{code}"], (("code", code), *_slot(slot)))
-            for slot, values in sorted(totals.items())
-            for code in STATUSES
-            if values.get(f"status_{code}")
-        ]
-        return Family("threadcorn_responses", "counter", "responses of applications by status", samples)
-
-    def _gauges(self) -> list[Family]:
-        rows = [(handle, self.values(handle), self.worker(i, handle)) for i, handle in self.incarnations()]
-        families = []
-        for metric in GAUGES:
-            samples = [Sample(cells[metric.source] * metric.scale, _who(handle)) for handle, cells, _ in rows]
-            families.append(Family(metric.name, "gauge", metric.help, samples, metric.unit))
-        for metric in ARBITER:
-            found = [
-                Sample(facts[metric.source], _who(handle))
-                for handle, _, facts in rows
-                if facts.get(metric.source) is not None
-            ]
-            families.append(Family(metric.name, "gauge", metric.help, found, metric.unit))
-        return families
-
-
-def _slot(slot: int) -> tuple[tuple[str, str], ...]:
-    return (("slot", str(slot)),)
-
-
-def _who(handle: WorkerHandle) -> tuple[tuple[str, str], ...]:
-    return (("slot", str(handle.slot)), ("pid", str(handle.pid)))
-
 
 def _age(stamp: int, now: float) -> float | None:
     return round(max(0.0, now - stamp / 1e9), 6) if stamp else None
@@ -351,24 +266,3 @@ def _request(record: RequestRecord, handle: WorkerHandle, now: float) -> Facts:
 def _present(reading: Machine) -> Facts:
     fields = {name: getattr(reading, name) for name in reading.__slots__}
     return {name: value for name, value in fields.items() if value is not None}
-
-
-def _machine_families(reading: Machine) -> list[Family]:
-    rows = (
-        ("threadcorn_memory_limit_bytes", "gauge", "memory limit of the control group", reading.memory_limit),
-        ("threadcorn_memory_used_bytes", "gauge", "memory used in the control group", reading.memory_used),
-        ("threadcorn_oom_kills", "counter", "processes the kernel killed for memory", reading.oom_kills),
-        ("threadcorn_throttled_seconds", "counter", "time held up by the CPU quota",
-         reading.throttled_seconds),
-    )  # fmt: skip
-    families = [Family(n, kind, text, [Sample(value)]) for n, kind, text, value in rows if value is not None]
-    pressure = {
-        "cpu": reading.cpu_pressure,
-        "memory": reading.memory_pressure,
-        "io": reading.io_pressure,
-    }
-    samples = [Sample(value, (("kind", kind),)) for kind, value in pressure.items() if value is not None]
-    families.append(
-        Family("threadcorn_pressure_percent", "gauge", "time that somebody waited, last ten seconds", samples)
-    )
-    return families

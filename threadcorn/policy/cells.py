@@ -75,7 +75,6 @@ OLDEST_WAITING = _cell(
     "oldest_waiting", "stamp", "ns", "the same of the oldest request that waits for a thread"
 )
 BUSY = _cell("busy", "gauge", "threads", "pool threads in the application")
-BLOCKED = _cell("blocked", "gauge", "threads", "pool threads that wait for a client (streamed bodies)")
 # What it has done.
 ACCEPTED = _cell("accepted", "counter", "connections", "connections accepted")
 TAKEN = _cell("taken", "counter", "connections", "of these, taken from another worker's shard")
@@ -86,13 +85,9 @@ ERRORS = _cell("errors", "counter", "requests", "requests whose application rais
 REFUSED = _cell("refused", "counter", "requests", "requests refused by us: malformed, too large, too slow")
 SHED = _cell("shed", "counter", "requests", "requests answered with 503 because of overload")
 TIMED_OUT = _cell("timed_out", "counter", "requests", "requests ended by the request time-out")
-BYTES_IN = _cell("bytes_in", "counter", "bytes", "bytes received")
-BYTES_OUT = _cell("bytes_out", "counter", "bytes", "bytes sent")
-ACCEPT_ERRORS = _cell("accept_errors", "counter", "", "accept() failed, for example for want of descriptors")
+ACCEPT_ERRORS = _cell("accept_errors", "counter", "", "accept() failed for want of descriptors or memory")
 RINGS = _cell("rings", "counter", "", "times this worker rang a sibling's bell")
 MODE_CHANGES = _cell("mode_changes", "counter", "", "changes between hand-off and inline")
-APP_CPU_US = _cell("app_cpu_us", "counter", "us", "CPU time in the application, where it is measured")
-
 SLOW = _cell("slow", "counter", "requests", "requests that ran longer than slow_request")
 INTERRUPTED = _cell("interrupted", "counter", "requests", "of the timed out, how many threads came back")
 

@@ -125,6 +125,7 @@ class Machine:
 
     memory_limit: int | None = None
     memory_used: int | None = None
+    cpu_limit: float | None = None  # processors
     oom_kills: int | None = None
     throttled_seconds: float | None = None
     cpu_pressure: float | None = None  # percent of the last ten seconds, "some"
@@ -140,6 +141,7 @@ def machine(root: str = "/") -> Machine:
     return Machine(
         memory_limit=_number(_read(f"{group}/memory.max")),
         memory_used=_number(_read(f"{group}/memory.current")),
+        cpu_limit=_quota(_read(f"{group}/cpu.max")),
         oom_kills=events.get("oom_kill"),
         throttled_seconds=cpu["throttled_usec"] / 1e6 if "throttled_usec" in cpu else None,
         cpu_pressure=_pressure(group, root, "cpu"),
@@ -177,6 +179,14 @@ def _table(text: str) -> dict[str, int]:
 def _number(text: str) -> int | None:
     text = text.strip()
     return int(text) if text.isdigit() else None  # "max" is no limit
+
+
+def _quota(text: str) -> float | None:
+    """cpu.max: microseconds a period, and the period."""
+    words = text.split()
+    if len(words) != 2 or not (words[0].isdigit() and words[1].isdigit() and int(words[1])):
+        return None  # "max" is no limit
+    return int(words[0]) / int(words[1])
 
 
 def _float(text: str) -> float | None:

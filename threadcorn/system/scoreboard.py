@@ -14,8 +14,8 @@ lock; readers may see one cell older than the next, never half a number.
 from __future__ import annotations
 
 import mmap
-import operator
 import struct
+import sys
 from array import array
 from collections.abc import Callable, Iterator
 from time import monotonic_ns
@@ -56,6 +56,7 @@ _pack_record = _RECORD.pack_into
 _PAGE = mmap.PAGESIZE
 _THREAD_BYTES = (8 * BUCKETS * len(HISTOGRAMS) + RECORDS * _RECORD.size + 63) // 64 * 64
 _RECORDS_AT = 8 * BUCKETS * len(HISTOGRAMS)
+_ALL_BITS = (1 << 8 * _RECORDS_AT) - 1
 # Behind the cells, one mark for each thread block that was ever handed out: a reader that looked at the
 # others would make the kernel find memory for them.
 _MARKS_AT = 8 * CELLS
@@ -271,12 +272,18 @@ class Scoreboard:
         cells = self.pages[index].cells.tolist()
         return {field.name: cells[field.index] for field in FIELDS}
 
-    def histograms(self, index: int) -> tuple[Histogram, ...]:
-        sums = [0] * (BUCKETS * len(HISTOGRAMS))
-        for block in self.pages[index].blocks():
-            if block >= 0:
-                counts = self._memory[block : block + _RECORDS_AT].cast("Q").tolist()
-                sums = list(map(operator.add, sums, counts))
+    def histograms(self, *indices: int) -> tuple[Histogram, ...]:
+        """Summed over the threads of these processes."""
+        # A block is added as one number: no bucket will ever carry into its neighbour, and a sum of lists
+        # takes ten times as long.
+        memory = self._memory
+        total = 0
+        for index in indices:
+            for block in self.pages[index].blocks():
+                if block >= 0:
+                    total += int.from_bytes(memory[block : block + _RECORDS_AT], sys.byteorder)
+        total &= _ALL_BITS  # a process that wrote over its own memory may have left anything
+        sums = memoryview(total.to_bytes(_RECORDS_AT, sys.byteorder)).cast("Q").tolist()
         return tuple(
             Histogram(name, tuple(sums[i * BUCKETS : (i + 1) * BUCKETS]))
             for i, (name, _) in enumerate(HISTOGRAMS)

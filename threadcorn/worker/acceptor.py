@@ -80,6 +80,7 @@ class Acceptor:
         self._accepting = threading.Lock()
         self.taken = 0  # accepted from a queue that is not ours
         self.rings = 0
+        self.failed = 0
         #: The siblings have changed.
         self.on_change: Callable[[], None] = _nothing
         reactor.on_room = self.resume
@@ -319,6 +320,7 @@ class Acceptor:
         if error.errno in _NOTHING:
             return
         if error.errno in _EXHAUSTED:
+            self.failed += 1
             self._paused_until = self._reactor.now + PAUSE
             self.pause()
             if not self._complained:

@@ -165,9 +165,11 @@ class PoolThread(threading.Thread, Seat):
                         outcome = run(conn, request)
                     else:
                         outcome = self._measured(conn, request)
-                    self.in_app = 0
+                    end(outcome)
+                    self.in_app = 0  # not before: who leaves waits for this, and then reads the counts
                     served += 1
-                end(outcome)
+                else:
+                    end(outcome)
             conn.token.release()
             if conn.again:
                 pool.push(fd)

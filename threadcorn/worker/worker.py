@@ -33,7 +33,7 @@ from threadcorn.messages import (
     Threads,
     WorkerBoot,
 )
-from threadcorn.policy.cells import HANDED_OVER, RECEIVED, RINGS, TAKEN, WorkerState
+from threadcorn.policy.cells import ACCEPT_ERRORS, HANDED_OVER, RECEIVED, RINGS, TAKEN, WorkerState
 from threadcorn.policy.concurrency import Tuning
 from threadcorn.settings import Settings
 from threadcorn.system.berths import leave_to_parent
@@ -259,7 +259,7 @@ class Worker:
         telemetry, acceptor, handover = self._telemetry, self._acceptor, self._handover
         telemetry.publish(self._pool, self._intake.refused, self._stuck)
         cells = telemetry.cells
-        cells[TAKEN], cells[RINGS] = acceptor.taken, acceptor.rings
+        cells[TAKEN], cells[RINGS], cells[ACCEPT_ERRORS] = acceptor.taken, acceptor.rings, acceptor.failed
         cells[HANDED_OVER], cells[RECEIVED] = handover.given, handover.received
         busy, waiting, _ = self._pool.pressure()
         self._neighbours.publish(busy, waiting, len(self._reactor.connections))
@@ -387,7 +387,9 @@ class Worker:
     def _depart(self, departure: Departure) -> None:
         now = monotonic()
         departure.sweep(now)
-        if len(self._reactor.connections) <= self._stuck.lost:
+        lost = self._stuck.lost
+        # A thread gives its connection away before it has counted the request.
+        if len(self._reactor.connections) <= lost and self._pool.running <= lost:
             self._exit = int(ExitCode.OK)
         elif now >= departure.until:
             self._exit = int(ExitCode.OK)
