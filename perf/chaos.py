@@ -301,6 +301,8 @@ def main() -> int:
     reported = False
     began = time.monotonic()
     try:
+        while not crowd.look() and time.monotonic() - began < asked.seconds:
+            time.sleep(0.01)  # nothing can be lost before they are there
         for kind in happenings(server, random.Random(asked.seed), asked, kills):
             if kind:
                 done[kind] += 1

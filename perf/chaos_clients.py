@@ -1,6 +1,6 @@
 """The clients of perf/chaos.py: many connections on one poller, because threads would be the bottleneck.
 
-Orders come as JSON in argv, a line of JSON a second says how many requests were served, the last line is the
+Orders come as JSON in argv, lines of JSON say how many requests were served so far, the last line is the
 report. The end of standard input ends it: what has been sent is still answered, nothing new is begun.
 """
 
@@ -22,6 +22,7 @@ from typing import Any
 
 from chaos_app import BLOCK, STREAM
 
+TELL = 0.25  # seconds between two lines about how many were served
 WITHIN = 30.0  # seconds for one answer, or for the end of a connection
 EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 ENDED = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
@@ -76,7 +77,7 @@ class Clients:
         self.all = [Client(self, f"{asked['seed']}/{n}", n) for n in range(first, last)]
 
     def run(self) -> dict[str, Any]:
-        told = time.monotonic()
+        told, told_some = time.monotonic(), False
         self.poller.register(0, select.EPOLLIN | select.EPOLLHUP)
         for client in self.all:
             client.rest()
@@ -94,8 +95,8 @@ class Clients:
                     found.hear(mask)
                 elif fd == 0 and not self.over:
                     self._end()
-            if now - told >= 1:
-                told = now
+            if now - told >= TELL or (not told_some and self.served):
+                told, told_some = now, bool(self.served)
                 self._look(now)
                 print(json.dumps({"served": sum(self.served.values()), "lost": len(self.lost)}), flush=True)
         for client in self.all:

@@ -12,8 +12,9 @@ import pytest
 from tests.kit import ROOT
 
 #: So much happens in a few seconds that many a roll is overtaken by the next.
-SHORT = ("--seconds", "6", "--clients", "14", "--sleepers", "3", "--sleep", "1.5,4", "--idle", "4",
-         "--streams", "2", "--stream", "1", "--recycle", "400")  # fmt: skip
+SHORT = ("--requests", "500", "--events", "18", "--seconds", "40", "--clients", "14", "--sleepers", "3",
+         "--sleep", "1.5,4", "--idle", "4", "--streams", "2", "--stream", "1",
+         "--recycle", "400")  # fmt: skip
 
 
 def chaos(*flags: str, within: float = 90) -> dict[str, Any]:
@@ -36,10 +37,9 @@ def test_nothing_is_lost_while_workers_come_and_go(rung: str) -> None:
     assert not sum(report["lost"].values()), report
     assert not report["kept connections told to close"], report
     assert report["kept connections that moved"], report
-    assert report["served"] > 100, report
 
 
-@pytest.mark.parametrize("rung", ["filter", "shared"])
+@pytest.mark.parametrize("rung", ["filter", pytest.param("shared", marks=pytest.mark.long)])
 def test_kill_loses_only_what_the_killed_worker_had_accepted(rung: str) -> None:
     """No connection that waited in a queue or belonged to another worker is lost."""
     report = chaos(*SHORT, "--seed", "21", "--kinds", "HUP,TTIN,TTOU", "--kill", "--rung", rung)
