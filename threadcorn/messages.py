@@ -204,6 +204,7 @@ class WorkerBoot:
     berths: Sequence[Any]  # system/berths.py Berth, all of them, in slot order
     groups: Sequence[Any]  # system/listeners.py ShardGroup, one an address
     page: Any  # system/scoreboard.py Page of this process
+    custody: Any = None  # system/custody.py Custody, where there is a vault
     log: Logger
     access: Any  # accesslog.py AccessLog
     server: Any  # the arbiter as hooks see it: log, cfg, pid, num_workers, workers

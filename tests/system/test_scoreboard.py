@@ -281,7 +281,7 @@ def test_memory_that_nobody_uses_is_not_taken() -> None:
         sizes = [
             tuple(map(int, (size, rss)))
             for size, rss in _mappings(smaps.read())
-            if int(size) * 1024 == len(board._map)
+            if int(size) * 1024 == len(board._memory)
         ]
     assert len(sizes) == 1
     assert sizes[0][1] < 4096, f"{sizes[0][1]} kB in memory"

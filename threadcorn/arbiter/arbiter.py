@@ -55,7 +55,6 @@ from threadcorn.system.spawn import Program
 __all__ = ["App", "Arbiter"]
 
 LONGEST_NAP = 1.0  # seconds: a signal that was lost somewhere would be noticed that much later
-GATE_LOOK = 0.02  # seconds between two looks at the accept queues behind the gate
 
 
 class App(Protocol):
@@ -167,7 +166,7 @@ class Arbiter:
             # What is never written is never copied: the collector would write into every object it visits.
             gc.collect()
             gc.freeze()
-        self._premises = Premises(settings, self.log, self.pid, self._inheritance)
+        self._premises = Premises(settings, self.log, self.pid, self._inheritance, self._waiter)
         self.address = self._premises.addresses()
         self._signals = SignalReader(ARBITER_SIGNALS)
         self._waiter.watch(self._signals.fileno())
@@ -206,13 +205,10 @@ class Arbiter:
         """Seconds until something is due."""
         now = self._clock.now()
         due = [now + LONGEST_NAP, self._operations.next()]
-        due += [at for at in (self._supervisor.deadline(), self._upgrade.next()) if at is not None]
+        maybe = [self._supervisor.deadline(), self._upgrade.next()]
         if self._premises is not None:
-            look = self._premises.next_tick()
-            if look is not None:
-                due.append(look)
-            if self._premises.gated:
-                due.append(now + GATE_LOOK)
+            maybe.append(self._premises.next_tick(now))
+        due += [at for at in maybe if at is not None]
         return max(0.0, min(due) - now)
 
     # -- what happens ------------------------------------------------------------------------------------
@@ -267,7 +263,7 @@ class Arbiter:
             self._tell(e.Exited(handle.age, cause))
             self._story = ""
             self._staff.bury(handle)
-            self._there.board.release(handle.page.index)
+            self._there.bury(handle)
 
     def _look(self) -> None:
         now = self._clock.now()
@@ -338,6 +334,7 @@ class Arbiter:
             berths=self._there.berths,
             groups=self._there.groups,
             page=page,
+            custody=self._there.custody,
             log=self.log,
             access=generation.access,
             server=self,
@@ -360,6 +357,7 @@ class Arbiter:
         self._nameplate.leave_to_parent()
         self._upgrade.leave_to_parent()
         self._operations.leave_to_parent()
+        self._there.leave_to_parent()
         self._staff.leave_to_parent(handle)
 
     def _tell_worker(self, command: e.Tell) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from threadcorn.arbiter.vault import Vault
 from threadcorn.arbiter.worker_handle import WorkerHandle
 from threadcorn.logs import owner
 from threadcorn.policy.cells import (
@@ -20,11 +21,14 @@ from threadcorn.policy.cells import (
     ARBITER_WANTED,
     HEARTBEAT,
     LAG,
+    LOAD,
 )
 from threadcorn.policy.steering import SlotView, Steering
 from threadcorn.settings import Settings
 from threadcorn.system import addresses, berths, listeners
+from threadcorn.system.custody import Custody
 from threadcorn.system.inherit import Inheritance
+from threadcorn.system.poller import Waiter
 from threadcorn.system.scoreboard import Page, Scoreboard
 
 __all__ = ["Premises", "slots_of"]
@@ -34,6 +38,7 @@ SPARE_CELLS = 32
 
 # Seconds between two looks at heartbeats and lags, for steering: while connections come in, and else.
 EAGER, LAZY = 0.02, 0.25
+GATE_LOOK = 0.02  # seconds between two looks at the accept queues behind the gate
 
 
 def slots_of(settings: Settings, inheritance: Inheritance | None = None) -> int:
@@ -59,7 +64,12 @@ class Premises:
     """
 
     def __init__(
-        self, settings: Settings, log: logging.Logger, pid: int, inheritance: Inheritance | None = None
+        self,
+        settings: Settings,
+        log: logging.Logger,
+        pid: int,
+        inheritance: Inheritance | None = None,
+        waiter: Waiter | None = None,
     ) -> None:
         """Raises BootError or ConfigError, and then nothing new is left open."""
         slots = slots_of(settings, inheritance)
@@ -96,12 +106,26 @@ class Premises:
         self._accepted = 0
         self._next_look = 0.0
         self._gated = False
+        self._given = 0
+        self.vault: Vault | None = None
+        if settings.vault and waiter is not None:
+            self.vault = Vault(self.board.count, waiter, log)
 
     # -- what is there -----------------------------------------------------------------------------------
 
     def addresses(self) -> list[str]:
         """Bind strings of what we really listen at: port 0 has become a number."""
         return [group.address.bind_text for group in self.groups]
+
+    @property
+    def custody(self) -> Custody | None:
+        """What workers share with the vault, if there is one."""
+        return None if self.vault is None else self.vault.custody
+
+    def leave_to_parent(self) -> None:
+        """In a child. What slots own stays, it is everybody's."""
+        if self.vault is not None:
+            self.vault.leave_to_parent()
 
     def names(self) -> str:
         return ", ".join(group.address.name for group in self.groups)
@@ -133,6 +157,8 @@ class Premises:
         """Look at heartbeats and lags, when it is time."""
         page = self.board.arbiter
         page.cells[ARBITER_HEARTBEAT] = int(now * 1e9)
+        if self.vault is not None:
+            self.vault.look(now, self._deliver)
         if now < self._next_look:
             return
         accepted = sum(h.page.cells[ACCEPTED] for h in self._owners if h is not None)
@@ -140,9 +166,14 @@ class Premises:
         self._accepted = accepted
         self._weigh(now)
 
-    def next_tick(self) -> float | None:
-        """When `tick` is due; None while there is nothing to choose between."""
-        return self._next_look if self._steerable else None
+    def next_tick(self, now: float) -> float | None:
+        """When `tick` is due; None while there is nothing to look at."""
+        due = [
+            now + GATE_LOOK if self._gated else None,
+            self._next_look if self._steerable else None,
+            self.vault.next() if self.vault is not None else None,
+        ]
+        return min((at for at in due if at is not None), default=None)
 
     @property
     def _steerable(self) -> bool:
@@ -174,6 +205,30 @@ class Premises:
             lag=cells[LAG] / 1e6,
             ready_for=now - since,
         )
+
+    # -- the dead ----------------------------------------------------------------------------------------
+
+    def bury(self, handle: WorkerHandle) -> None:
+        """The process is gone, and its page has been read for the last time."""
+        if self.vault is not None:
+            self.vault.rescue(handle.page.index, handle.pid, self._deliver)
+        self.board.release(handle.page.index)
+
+    def _deliver(self, packet: bytes, fd: int) -> bool | None:
+        """Give a connection of a dead worker to one that lives, by its inbox. See vault.Deliver."""
+        cells = self.board.arbiter.cells
+        wanted = int(cells[ARBITER_WANTED])
+        if self._gated or not wanted:
+            return None
+        if cells[ARBITER_SUCCESSOR]:
+            slots = list(range(wanted))  # its workers look after the inboxes of all slots
+        else:
+            ready = [(h.page.cells[LOAD], n) for n, h in enumerate(self._owners) if h is not None]
+            # Nobody: whoever will be the next in the first slot finds them there.
+            slots = [slot for _, slot in sorted(ready)] or [0]
+        # One after the other: the load of who was given one is not known to have risen yet.
+        self._given += 1
+        return self.berths[slots[self._given % len(slots)]].give(packet, fd)
 
     # -- two arbiters --------------------------------------------------------------------------------------
 
@@ -226,4 +281,7 @@ class Premises:
             else:
                 group.release()
         berths.close_all(self.berths)
+        if self.vault is not None:
+            self.vault.close()
+            self.vault = None
         self.groups, self.berths = [], []

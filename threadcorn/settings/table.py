@@ -103,6 +103,10 @@ class Settings:
     reload_surge: int = row(1, S.WORKERS, _LIVE, "How many extra workers may live while a new generation "
         "takes over.", "--reload-surge", ge=1)
 
+    vault: bool = row(False, S.WORKERS, _RESTART, "The arbiter keeps a copy of every connection's "
+        "descriptor, so that idle connections, and those whose request nobody has read yet, survive even a "
+        "worker that is killed. The others are answered with 502.", "--vault")
+
     # ---- Time limits ---------------------------------------------------------------------------------
     timeout: float = row(30.0, S.TIMEOUTS, _LIVE, "Kill a worker whose heartbeat is silent for so long. "
         "It is no limit on a request. 0: never.", "-t", "--timeout", unit="seconds", ge=0)

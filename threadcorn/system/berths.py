@@ -7,6 +7,8 @@ waiting connections, a bell that may be ringing, and an inbox with what was hand
 
 from __future__ import annotations
 
+import array
+import errno
 import os
 import socket
 import sys
@@ -19,6 +21,7 @@ __all__ = ["Berth", "close_all", "hand_down", "leave_to_parent", "open_berths"]
 # Room for a burst of connections that a draining sibling hands over before this worker gets to read them.
 # The kernel clamps it to its own limit.
 INBOX_BYTES = 1 << 20
+_FULL = frozenset((errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS, errno.ETOOMANYREFS))
 
 
 class Berth:
@@ -58,6 +61,17 @@ class Berth:
             return bool(os.read(self.bell, 4096))
         except BlockingIOError:
             return False
+
+    def give(self, packet: bytes, fd: int) -> bool:
+        """Put a connection into the inbox. False: it is full, or cannot take it now."""
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", (fd,)))]
+        try:
+            self.inbox[1].sendmsg([packet], rights, socket.MSG_NOSIGNAL)
+        except OSError as error:
+            if error.errno in _FULL:
+                return False
+            raise
+        return True
 
     def filenos(self) -> list[int]:
         """Every descriptor of the berth except the listeners, which belong to their groups."""

@@ -41,7 +41,7 @@ from threadcorn.policy.cells import (
     bucket,
 )
 
-__all__ = ["ArbiterPage", "Page", "Scoreboard", "ThreadPage"]
+__all__ = ["ArbiterPage", "Page", "Scoreboard", "ThreadPage", "shared_memory"]
 
 # -- records -----------------------------------------------------------------------------------------------
 
@@ -210,10 +210,7 @@ class Scoreboard:
         arbiter = _round(8 * (ARBITER_CELLS + 2 * slots))
         self._each = _PAGE + _round(threads * _THREAD_BYTES)
         self._first = arbiter
-        # Pages that nobody touches cost nothing; the reader takes care not to touch them.
-        flags = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
-        self._map = mmap.mmap(-1, arbiter + cells * self._each, flags=flags)
-        self._memory = memoryview(self._map)
+        self._memory = shared_memory(arbiter + cells * self._each)
         self.arbiter = ArbiterPage(self._memory, slots)
         self.pages = [self._page(i) for i in range(cells)]
 
@@ -323,6 +320,13 @@ class Scoreboard:
             line.rstrip(b"\0").decode("latin-1"),
             peer.rstrip(b"\0").decode("latin-1"),
         )
+
+
+def shared_memory(size: int) -> memoryview:
+    """Zeros that this process and its children have in common. Pages that nobody touches cost nothing, so
+    readers take care not to touch them."""
+    flags = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
+    return memoryview(mmap.mmap(-1, size, flags=flags))
 
 
 def _round(size: int) -> int:

@@ -23,7 +23,6 @@ from threadcorn.system.berths import Berth
 from threadcorn.system.depths import depth
 from threadcorn.system.transport import waited
 from threadcorn.worker.announcement import Announcement
-from threadcorn.worker.connection import Connection
 from threadcorn.worker.neighbours import Neighbours
 from threadcorn.worker.reactor import Reactor
 
@@ -303,9 +302,9 @@ class Acceptor:
             return False
         sock.setblocking(False)
         if listener.family == socket.AF_UNIX:
-            conn = Connection(sock, "", "", group, reactor)
+            conn = reactor.make(sock, "", "", group, reactor)
         else:
-            conn = Connection(sock, address[0], str(address[1]), group, reactor)
+            conn = reactor.make(sock, address[0], str(address[1]), group, reactor)
             conn.accept_wait = conn.first_wait = wait = waited(sock)
             reactor.count(ACCEPT_WAIT, int(wait * 1e6))
         reactor.accepted += 1

@@ -111,6 +111,21 @@ class Connection:
         self.port = port
         self.who = f"{peer}:{port}".encode("ascii", "replace") if peer else b"unix"
 
+    # -- from and to others: what is to be done besides, where a copy lies in a vault (vaulted.py)
+
+    def entered(self) -> None:
+        """The reactor has it from now on."""
+
+    def leave(self) -> None:
+        """It is about to be given to another worker."""
+
+    def stay(self) -> None:
+        """Nobody took it."""
+
+    def release(self) -> None:
+        """It has ended, or is somebody else's: close our descriptor."""
+        self.sock.close()
+
     # -- the sink: called by the owner
 
     def write(self, data: bytes) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import array
 import errno
-import json
 import logging
 import os
 import socket
@@ -20,6 +19,7 @@ import threading
 from functools import partial
 from time import monotonic_ns
 
+from threadcorn.policy.parcel import LARGEST, Parcel, pack, unpack
 from threadcorn.system.berths import Berth
 from threadcorn.worker.announcement import Announcement
 from threadcorn.worker.connection import Connection, Phase
@@ -27,12 +27,8 @@ from threadcorn.worker.intake import Head
 from threadcorn.worker.neighbours import Neighbours, Sibling
 from threadcorn.worker.reactor import Reactor
 
-__all__ = ["Handover"]
+__all__ = ["Handover", "parcel_of"]
 
-#: Of the packet. A worker of another version must not guess.
-FORMAT = 1
-#: Bytes that travel with a connection at most: a head and what follows it.
-LARGEST = 128 << 10
 _PACKET = LARGEST + 4096
 #: Packets taken from one inbox before others get their turn.
 BATCH = 32
@@ -112,26 +108,26 @@ class Handover:
     def _adopt(self, fd: int, packet: bytes) -> None:
         sock = socket.socket(fileno=fd)
         sock.setblocking(False)
-        head, _, data = packet.partition(b"\n")
-        known = json.loads(head)
-        if known["format"] != FORMAT:
+        parts = unpack(packet)
+        if parts is None:
             self._log.error("A connection from a worker of another version was closed")
             sock.close()
             return
+        known, data = parts
         reactor = self._reactor
         # After an upgrade there may be fewer addresses than the giver had.
-        group = min(known["group"], len(self._neighbours.own.listeners) - 1)
-        conn = Connection(sock, known["peer"], known["port"], group, reactor)
+        group = min(known.group, len(self._neighbours.own.listeners) - 1)
+        conn = reactor.make(sock, known.peer, known.port, group, reactor)
         # A keep-alive connection has the whole time once more: nobody knows how much of it was left, and
         # closing it too late harms nobody.
         now = reactor.clock()
-        wait = reactor.limits.header_timeout if known["fresh"] else reactor.limits.keepalive
-        conn.trusted = known.get("trusted", False)
-        if known.get("announced") is False:
+        wait = reactor.limits.header_timeout if known.fresh else reactor.limits.keepalive
+        conn.trusted = known.trusted
+        if not known.announced:
             conn.intake = Announcement(
                 reactor.limits.proxy_protocol or "auto", reactor.limits.may_announce(conn.peer)
             )
-        conn.since = 0 if known["fresh"] else 1
+        conn.since = 0 if known.fresh else 1
         conn.rest = data
         self.received += 1
         reactor.add(conn, now + wait)
@@ -152,29 +148,23 @@ class Handover:
         """Give away a connection that waits for bytes. True: it is not ours any more."""
         if conn.out is not None or conn.broken or conn.closing:
             return False
-        announced = True
         if conn.phase is Phase.IDLE and conn.intake is None:
             data = conn.rest
-        elif conn.intake.__class__ is Announcement:
-            announced = False
-            data = bytes(conn.intake.buffer) + conn.rest
-        elif conn.phase is Phase.READING and conn.intake.__class__ is Head:
+        elif conn.intake.__class__ in (Announcement, Head):
             data = bytes(conn.intake.buffer) + conn.rest
         else:
             return False
         if len(data) > LARGEST:
             return False
-        head = {
-            "format": FORMAT,
-            "group": conn.group,
-            "peer": conn.peer,
-            "port": conn.port,
-            "fresh": not conn.since,
-            "trusted": conn.trusted,
-            "announced": announced,
-        }
-        packet = json.dumps(head, separators=(",", ":")).encode("ascii") + b"\n" + data
-        return self._send(conn, packet)
+        packet = pack(parcel_of(conn), data)
+        conn.leave()
+        given = self._send(conn, packet)
+        if given:
+            conn.rest = b""
+            self._reactor.close(conn)  # our copy; the connection lives on
+        else:
+            conn.stay()
+        return given
 
     def pass_on(self, conn: Connection) -> bool:
         """All our threads are busy and this connection has something to say: is a sibling idle? True: it
@@ -200,10 +190,20 @@ class Handover:
                 return False
             taker.given += 1
             self.given += 1
-            conn.rest = b""
-            self._reactor.close(conn)  # our copy; the connection lives on
             return True
         return False
+
+
+def parcel_of(conn: Connection) -> Parcel:
+    """What another worker has to know of it."""
+    return Parcel(
+        group=conn.group,
+        peer=conn.peer,
+        port=conn.port,
+        fresh=not conn.since,
+        trusted=conn.trusted,
+        announced=conn.intake.__class__ is not Announcement,
+    )
 
 
 def _order(taker: Sibling) -> tuple[int, int]:

@@ -79,6 +79,7 @@ class Reactor:
             for end in self._bell_pipe:
                 os.set_blocking(end, False)
         self.watch(self._bell_reader(), self._silence)
+        self.make: Callable[..., Connection] = Connection
         self.on_late_head: Expired = self.close
         self.on_room: Callable[[], None] = nothing
         self.on_crowd: Callable[[], None] = nothing
@@ -147,6 +148,7 @@ class Reactor:
         with self._lock:
             self.connections[conn.fd] = conn
         self.look_at(conn, min(deadline, self.now + self.look_every))
+        conn.entered()
         self.poller.register(conn.fd, EDGE | IN | HANG_UP)
         conn.token.release()
         if conn.again:
@@ -266,7 +268,7 @@ class Reactor:
         # A child that the application forked may hold a copy of the socket; closing ours would then
         # leave it in the poller for ever.
         self.poller.unregister(conn.fd)
-        conn.sock.close()
+        conn.release()
         self.on_room()
 
     # -- the leader's share

@@ -52,6 +52,7 @@ from threadcorn.worker.serve import Hooks, Service
 from threadcorn.worker.stuck import Stuck
 from threadcorn.worker.telemetry import Telemetry
 from threadcorn.worker.tuner import Tuner
+from threadcorn.worker.vaulted import Deposits
 from threadcorn.wsgi.environ import template
 
 #: Seconds between two ticks of the caretaker while it watches a leader, and while there is nothing to watch.
@@ -155,6 +156,9 @@ class Worker:
         )
         templates = [template(settings, group) for group in boot.groups]
         self._reactor = Reactor(limits)
+        self._deposits = (
+            None if boot.custody is None else Deposits(boot.custody, boot.page.index, self._reactor)
+        )
         self._intake = Intake(self._reactor, http_limits)
         self._reactor.count = self._telemetry.seat().count
         hooks = Hooks(boot.worker, settings.pre_request, settings.post_request)
@@ -249,6 +253,8 @@ class Worker:
         if self._telemetry.beat(now):
             self._publish()
             self._acceptor.watch_over()
+            if self._deposits is not None:
+                self._deposits.retry()
         self._stuck.rearm(now)
         self._stuck.look(self._pool, now)
         report = self._stuck.answer(self._pool, now, self._tuner.decisions)

@@ -1,0 +1,99 @@
+"""What the vault is made of: a mark for each connection in shared memory, and a wire for descriptors.
+
+A worker sends a copy of each connection's descriptor to the arbiter, once. From then on it only marks, with
+one store into shared memory, how far the connection is. When the worker dies, its marks and the copies are
+what is left: whatever was between two requests has lost nothing (arbiter/vault.py).
+
+A mark is `serial << 3 | state`. It stands at the number that the descriptor has in its worker, and the serial
+tells apart the connections that have had that number one after the other: a copy whose serial is not the one
+in the mark is of a connection that has ended, or that somebody else has now.
+"""
+
+from __future__ import annotations
+
+import array
+import errno
+import socket
+import struct
+from collections.abc import Iterator
+
+from threadcorn.system.scoreboard import shared_memory
+
+__all__ = ["ANSWERING", "FREE", "FRESH", "IDLE", "PLACES", "SERIALS", "STATES", "TAKEN", "Custody"]
+
+#: States, in the order of a connection's life. Below TAKEN nothing of it is in the worker only.
+FREE = 0  # no connection: ended, or given away
+FRESH = 1  # its first request has not come
+IDLE = 2  # between two requests
+TAKEN = 3  # bytes of a request have been read, and none of an answer sent
+ANSWERING = 4  # an answer has begun
+STATES = 7  # the bits of a mark that are the state
+SERIALS = 1 << 29
+
+#: Descriptors with higher numbers are not kept: memory that nobody touches costs nothing, but is not endless.
+PLACES = 1 << 16
+_HEADER = struct.Struct("=III")  # page of the worker, number of the descriptor there, serial
+_ROOM = 1 << 20  # bytes that may wait on the wire; the kernel clamps it to about 280 descriptors
+_LARGEST = 8192
+_AGAIN = frozenset((errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS, errno.ETOOMANYREFS))
+
+
+class Custody:
+    """Made by the arbiter before the first fork, for so many worker pages; workers inherit it."""
+
+    def __init__(self, pages: int) -> None:
+        self._memory = shared_memory(pages * PLACES * 4).cast("I")
+        self._receive, self._send = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for end in (self._receive, self._send):
+            end.setblocking(False)
+        self._send.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _ROOM)
+
+    def marks(self, page: int) -> memoryview[int]:
+        """Of one worker. Only that worker writes."""
+        return self._memory[page * PLACES : (page + 1) * PLACES]
+
+    # -- a worker's side
+
+    def put(self, page: int, fd: int, serial: int, packet: bytes) -> bool:
+        """Send a copy of the descriptor. False: there is no room on the wire now, or nobody reads it."""
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", (fd,)))]
+        try:
+            self._send.sendmsg([_HEADER.pack(page, fd, serial), packet], rights, socket.MSG_NOSIGNAL)
+        except OSError as error:
+            if error.errno in _AGAIN or error.errno in (errno.EPIPE, errno.ECONNRESET, errno.EMSGSIZE):
+                return False
+            raise
+        return True
+
+    def leave_to_parent(self) -> None:
+        """In a child: what is on the wire is the arbiter's to take."""
+        self._receive.close()
+
+    # -- the arbiter's side
+
+    def fileno(self) -> int:
+        return self._receive.fileno()
+
+    def taken(self, most: int) -> Iterator[tuple[int, int, int, bytes, int]]:
+        """What has been put: page, number there, serial, packet, and the copy, which is the caller's now."""
+        for _ in range(most):
+            try:
+                packet, ancillary, _, _ = self._receive.recvmsg(
+                    _LARGEST, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC
+                )
+            except OSError as error:
+                if error.errno in _AGAIN:
+                    return
+                raise
+            fds = array.array("i")
+            for level, kind, data in ancillary:
+                if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                    fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+            if len(fds) == 1:  # else we had no number left for it, and the kernel has dropped it
+                page, number, serial = _HEADER.unpack_from(packet)
+                yield page, number, serial, packet[_HEADER.size :], fds[0]
+
+    def close(self) -> None:
+        """The end of the server."""
+        self._receive.close()
+        self._send.close()
