@@ -260,10 +260,11 @@ class Arbiter:
             cause = death.words(out_of_memory=killed and self._oom.rose())
             self._hook("child_exit", handle)
             cause, self._story = self._operations.buried(handle, cause, in_order=death.code == 0)
+            self._there.rescue(handle)
             self._tell(e.Exited(handle.age, cause))
             self._story = ""
             self._staff.bury(handle)
-            self._there.bury(handle)
+            self._there.board.release(handle.page.index)
 
     def _look(self) -> None:
         now = self._clock.now()

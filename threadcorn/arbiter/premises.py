@@ -109,7 +109,8 @@ class Premises:
         self._given = 0
         self.vault: Vault | None = None
         if settings.vault and waiter is not None:
-            self.vault = Vault(self.board.count, waiter, log)
+            most = int(settings.workers) * settings.worker_connections
+            self.vault = Vault(self.board.count, most, waiter, log)
 
     # -- what is there -----------------------------------------------------------------------------------
 
@@ -208,11 +209,11 @@ class Premises:
 
     # -- the dead ----------------------------------------------------------------------------------------
 
-    def bury(self, handle: WorkerHandle) -> None:
-        """The process is gone, and its page has been read for the last time."""
+    def rescue(self, handle: WorkerHandle) -> None:
+        """The process is gone: what it had may not be."""
         if self.vault is not None:
+            self._owners = tuple(None if owner is handle else owner for owner in self._owners)
             self.vault.rescue(handle.page.index, handle.pid, self._deliver)
-        self.board.release(handle.page.index)
 
     def _deliver(self, packet: bytes, fd: int) -> bool | None:
         """Give a connection of a dead worker to one that lives, by its inbox. See vault.Deliver."""

@@ -121,6 +121,7 @@ class Upgrade:
 
         def live() -> int:
             signals.become_child()
+            premises.leave_to_parent()
             hooks.call(self._log, "pre_exec", server.settings.pre_exec, server)
             inherit.let_through(fds)
             try:

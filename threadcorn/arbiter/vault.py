@@ -18,13 +18,12 @@ from __future__ import annotations
 
 import logging
 import os
-import resource
 import socket
 from collections import Counter
 from collections.abc import Callable
 from time import time
 
-from threadcorn.http1.response import STAMP, error_response
+from threadcorn.http1.response import STAMP
 from threadcorn.policy.parcel import served
 from threadcorn.system.custody import ANSWERING, FREE, FRESH, IDLE, STATES, TAKEN, Custody
 from threadcorn.system.poller import Waiter
@@ -33,10 +32,11 @@ __all__ = ["Deliver", "Vault"]
 
 #: Seconds between two looks: at the wire while connections come, at the marks, at those that nobody took yet.
 SOON, SWEEP = 0.02, 0.25
-#: Descriptors that are left to everything else the arbiter does.
-RESERVE = 256
 #: Copies that are taken from the wire in one look.
 BATCH = 512
+
+#: Without content: nobody knows whether it was a HEAD.
+_SORRY = b"HTTP/1.1 502 Bad Gateway%s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 #: Give a connection to a worker: True when it is given, False for later, None when nobody ever will take it.
 Deliver = Callable[[bytes, int], bool | None]
@@ -45,8 +45,8 @@ Deliver = Callable[[bytes, int], bool | None]
 class Vault:
     """One per arbiter. `custody` is what it shares with the workers."""
 
-    def __init__(self, pages: int, waiter: Waiter, log: logging.Logger) -> None:
-        self.custody = Custody(pages)
+    def __init__(self, pages: int, most: int, waiter: Waiter, log: logging.Logger) -> None:
+        self.custody = Custody(pages, most)
         self._waiter = waiter
         self._waiter.watch(self.custody.fileno())
         self._log = log
@@ -57,11 +57,6 @@ class Vault:
         self._complained = False
         self._next_sweep = 0.0
         self._next_look = 0.0
-
-    @property
-    def room(self) -> int:
-        """How many copies there may be."""
-        return max(0, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVE)
 
     # -- while workers live
 
@@ -92,7 +87,7 @@ class Vault:
         count = 0
         for page, number, serial, packet, fd in self.custody.taken(most):
             count += 1
-            if self._count >= self.room:
+            if self._count >= self.custody.room:
                 os.close(fd)
                 if not self._complained:
                     self._complained = True
@@ -135,7 +130,7 @@ class Vault:
             state = mark & STATES if mark >> 3 == serial else FREE
             self._count -= 1
             if state in (FRESH, IDLE):
-                became["kept"] += 1
+                became["given to others"] += 1
                 packet = packet if state == FRESH else served(packet)
                 if not self._hand_on(packet, fd, deliver):
                     self._stranded.append((packet, fd))
@@ -148,7 +143,7 @@ class Vault:
             os.close(fd)
         if became:
             words = ", ".join(f"{count} {what}" for what, count in sorted(became.items()))
-            self._log.warning("Connections of worker %s that has ended: %s", pid, words)
+            self._log.warning("What the worker (pid: %s) had when it ended: connections %s", pid, words)
 
     def _hand_on(self, packet: bytes, fd: int, deliver: Deliver) -> bool:
         """True: it is not ours any more."""
@@ -186,8 +181,7 @@ def _apologise(fd: int) -> None:
     with socket.socket(fileno=os.dup(fd)) as sock:
         try:
             sock.setblocking(False)
-            # Without content: it may have been a HEAD.
-            sock.send(error_response(502, body=False, detail=""))
+            sock.send(_SORRY % STAMP.text.encode())
             sock.shutdown(socket.SHUT_WR)
             while sock.recv(65536):
                 pass  # what has come of its body; closing over it would reset what we said

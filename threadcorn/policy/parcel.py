@@ -1,19 +1,18 @@
 """What is known of a connection besides its descriptor, as bytes: to give it to another worker.
 
-One line of JSON, then the bytes that were read from it and not used yet. Written by whoever has the
+One line of words, then the bytes that were read from it and not used yet. Written by whoever has the
 connection, read by whoever gets it; between them it may lie in an inbox, or with the arbiter
 (system/custody.py).
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
-__all__ = ["FORMAT", "LARGEST", "Parcel", "pack", "served", "unpack"]
+__all__ = ["LARGEST", "Parcel", "pack", "served", "unpack"]
 
 #: A worker of another version must not guess.
-FORMAT = 1
+FORMAT = "2"
 #: Bytes that travel with a connection at most: a head and what follows it.
 LARGEST = 128 << 10
 
@@ -23,7 +22,7 @@ class Parcel:
     """A connection between two requests, or before the end of a head."""
 
     group: int  # index of the address it came in by
-    peer: str
+    peer: str  # an address, or nothing: no spaces in it
     port: str
     fresh: bool  # its first request has not come yet
     trusted: bool  # whether the peer may speak for others
@@ -31,17 +30,20 @@ class Parcel:
 
 
 def pack(parcel: Parcel, data: bytes) -> bytes:
-    head = {"format": FORMAT, **asdict(parcel)}
-    return json.dumps(head, separators=(",", ":")).encode("ascii") + b"\n" + data
+    p = parcel
+    head = f"{FORMAT} {p.group} {p.peer} {p.port} {p.fresh:d}{p.trusted:d}{p.announced:d}\n"
+    return head.encode("ascii") + data
 
 
 def unpack(packet: bytes) -> tuple[Parcel, bytes] | None:
     """The two parts; None when another version has written it."""
     head, _, data = packet.partition(b"\n")
-    known = json.loads(head)
-    if known.pop("format", None) != FORMAT:
+    form, *words = head.decode("ascii", "replace").split(" ")
+    if form != FORMAT or len(words) != 4:
         return None
-    return Parcel(**known), data
+    group, peer, port, marks = words
+    fresh, trusted, announced = (mark == "1" for mark in marks)
+    return Parcel(int(group), peer, port, fresh, trusted, announced), data
 
 
 def served(packet: bytes) -> bytes:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import array
 import errno
+import resource
 import socket
 import struct
 from collections.abc import Iterator
@@ -32,6 +33,8 @@ SERIALS = 1 << 29
 
 #: Descriptors with higher numbers are not kept: memory that nobody touches costs nothing, but is not endless.
 PLACES = 1 << 16
+#: Descriptors that are left to everything else the arbiter does.
+RESERVE = 512
 _HEADER = struct.Struct("=III")  # page of the worker, number of the descriptor there, serial
 _ROOM = 1 << 20  # bytes that may wait on the wire; the kernel clamps it to about 280 descriptors
 _LARGEST = 8192
@@ -39,9 +42,20 @@ _AGAIN = frozenset((errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS, errno.ETOOMA
 
 
 class Custody:
-    """Made by the arbiter before the first fork, for so many worker pages; workers inherit it."""
+    """Made by the arbiter before the first fork, for so many worker pages; workers inherit it.
 
-    def __init__(self, pages: int) -> None:
+    `room` is how many copies the arbiter may have: `most`, or what the system's limit leaves. A soft limit is
+    raised for it, in the arbiter only: with more than 1024 descriptors an application's select() would fail.
+    """
+
+    def __init__(self, pages: int, most: int) -> None:
+        self._limit = soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        allowed = most + RESERVE if hard == resource.RLIM_INFINITY else min(most + RESERVE, hard)
+        if soft != resource.RLIM_INFINITY and allowed > soft:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+        else:
+            allowed = max(allowed, soft)
+        self.room = max(0, min(most, allowed - RESERVE))
         self._memory = shared_memory(pages * PLACES * 4).cast("I")
         self._receive, self._send = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (self._receive, self._send):
@@ -68,6 +82,7 @@ class Custody:
     def leave_to_parent(self) -> None:
         """In a child: what is on the wire is the arbiter's to take."""
         self._receive.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, self._limit)
 
     # -- the arbiter's side
 
