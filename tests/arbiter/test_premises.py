@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from threadcorn.arbiter.premises import LAZY, SPARE_CELLS, Premises, slots_of
+from threadcorn.arbiter.premises import GATE_LOOK, LAZY, SPARE_CELLS, Premises, slots_of
 from threadcorn.errors import BootError
 from threadcorn.policy.cells import ARBITER_DRAINING, ARBITER_PID, ARBITER_WANTED, HEARTBEAT
 from threadcorn.settings import Config
@@ -116,7 +116,7 @@ def test_a_sick_worker_is_avoided(place):
     one, two = handle(here, 1, 0), handle(here, 2, 1)
     now = time.monotonic()
     here.steer([one, two], now, wanted=2)
-    assert here.next_tick() is not None
+    assert here.next_tick(now) is not None
     later = now + 5.0
     two.page.cells[HEARTBEAT] = int(later * 1e9)
     here.tick(later)
@@ -132,7 +132,7 @@ def test_with_one_worker_there_is_nothing_to_look_at(place):
     """An idle server with one worker does not wake up for steering."""
     here = place(workers=1)
     here.steer([handle(here, 1, 0), *[None] * 15], time.monotonic(), wanted=1)
-    assert here.next_tick() is None
+    assert here.next_tick(time.monotonic()) is None
 
 
 def test_behind_the_gate_nothing_is_steered(place):
@@ -148,7 +148,8 @@ def test_behind_the_gate_nothing_is_steered(place):
     weights = list(here.board.arbiter.weight)
     here.steer([one, None], now + 1, wanted=2)
     assert list(here.board.arbiter.weight) == weights
-    assert here.next_tick() is None
+    now = time.monotonic()
+    assert here.next_tick(now) == now + GATE_LOOK  # at the queues that are to be emptied
 
 
 def test_pages_run_out(place):
