@@ -17,6 +17,7 @@ from httptools import HttpRequestParser  # noqa: E402 -- after the path
 from scenarios import BROWSER  # noqa: E402
 from timing import header, measure  # noqa: E402
 
+from threadcorn.http1.memory import Memory  # noqa: E402
 from threadcorn.http1.parser import HeadParser, Limits  # noqa: E402
 from threadcorn.settings import Settings  # noqa: E402
 from threadcorn.wsgi.environ import template  # noqa: E402
@@ -52,7 +53,7 @@ def main() -> None:
             fields.clear()
             HttpRequestParser(SimpleNamespace(on_header=fields.setdefault)).feed_data(head)
 
-        parser = HeadParser(Limits(), constants)
+        parser = HeadParser(Limits(), Memory(constants))
         measure(f"httptools alone: {name}", bare)
         measure(f"HeadParser.parse: {name}", partial(parser.parse, head))
 

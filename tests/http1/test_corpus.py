@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.kit.cases import TEMPLATE, Case, Outcome, cases, mismatch, play, splits
+from threadcorn.http1.memory import Memory
 from threadcorn.http1.parser import HeadParser
 
 CASES = cases()
@@ -34,7 +35,7 @@ def test_outcome(case: Case) -> None:
 @every_case
 def test_the_outcome_does_not_depend_on_how_the_bytes_are_split(case: Case) -> None:
     whole = play([case.wire], case.limits)
-    parser = HeadParser(case.limits, TEMPLATE)  # one for all: what it remembers must not matter
+    parser = HeadParser(case.limits, Memory(TEMPLATE))  # one for all: what it remembers must not matter
     for number, pieces in enumerate(splits(case.wire)):
         if len(case.wire) > SHORT and number > 1 and number % 500:
             continue
@@ -52,7 +53,7 @@ def test_the_outcome_is_the_same_behind_good_requests(case: Case) -> None:
 
 @every_case
 def test_the_next_request_is_taken_whatever_this_one_was(case: Case) -> None:
-    parser = HeadParser(case.limits, TEMPLATE)
+    parser = HeadParser(case.limits, Memory(TEMPLATE))
     good = b"GET /n HTTP/1.1\r\nHost: t\r\n\r\n"
     first = play([case.wire], case.limits)
     fresh = play([good], case.limits)

@@ -14,6 +14,7 @@ from tests.kit.oracle import Message, Refused, messages
 from threadcorn.errors import ProtocolViolation
 from threadcorn.http1 import memory, parser, rules
 from threadcorn.http1.lines import BEGIN, check_partial, skip_blank
+from threadcorn.http1.memory import Memory
 from threadcorn.http1.parser import CHUNKED, HeadParser, Limits, Request
 
 TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -32,7 +33,7 @@ def head(*fields: bytes, line: bytes = b"GET / HTTP/1.1", host: bytes = b"t") ->
 
 
 def make(limits: Limits | None = None) -> HeadParser:
-    return HeadParser(limits or Limits(), TEMPLATE)
+    return HeadParser(limits or Limits(), Memory(TEMPLATE))
 
 
 def parse(wire: bytes, limits: Limits | None = None) -> Request:
@@ -202,7 +203,7 @@ def test_parsers_with_other_limits_remember_for_themselves() -> None:
 
 def test_what_is_remembered_is_bounded() -> None:
     ours = make(Limits(fields=50))
-    memory_of = ours._memory
+    memory_of = ours.memory
     for number in range(5000):
         ours.parse(
             head(b"X-%d: %d" % (number, number), line=b"GET /%d HTTP/1.1" % number, host=b"h%d" % number)
@@ -226,8 +227,8 @@ def test_secrets_are_not_remembered() -> None:
         ours.parse(head(b"Cookie: id=secret", line=b"GET /?token=secret HTTP/1.1"))
         ours.parse(head(b"Authorization: Basic secret"))
         ours.parse(head(b"Accept: text/html"))
-    assert b"Accept: text/html" in ours._memory.fields
-    assert not any(b"secret" in line for line in (*ours._memory.starts, *ours._memory.fields))
+    assert b"Accept: text/html" in ours.memory.fields
+    assert not any(b"secret" in line for line in (*ours.memory.starts, *ours.memory.fields))
 
 
 def test_copies_of_the_template_have_room() -> None:
@@ -243,7 +244,7 @@ def test_copies_of_the_template_have_room() -> None:
         25,
         26,
     ):  # what listeners have; of a few others no copy has room
-        template = parser._with_room({f"key {number}": "" for number in range(count)})
+        template = memory._with_room({f"key {number}": "" for number in range(count)})
         assert len(template) == count
         copy = template.copy()
         size = sys.getsizeof(copy)

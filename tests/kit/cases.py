@@ -26,6 +26,7 @@ from typing import Any
 
 from threadcorn.errors import ProtocolViolation
 from threadcorn.http1.chunked import ChunkedDecoder
+from threadcorn.http1.memory import Memory
 from threadcorn.http1.parser import (
     BEGIN,
     CHUNKED,
@@ -100,7 +101,7 @@ class Conversation:
 
     def __init__(self, limits: Limits | None = None, parser: HeadParser | None = None) -> None:
         self.limits = limits or Limits()
-        self.parser = parser or HeadParser(self.limits, TEMPLATE)
+        self.parser = parser or HeadParser(self.limits, Memory(TEMPLATE))
         self.outcomes: list[Outcome] = []
         self.closed = False
         self._buffer = bytearray()

@@ -9,6 +9,7 @@ from wsgiref.validate import check_environ
 
 import pytest
 
+from threadcorn.http1.memory import Memory
 from threadcorn.http1.parser import HeadParser, Limits
 from threadcorn.settings import Settings
 from threadcorn.wsgi.environ import ErrorStream, template
@@ -39,7 +40,7 @@ UNIX = Listener(Address())
     ],
 )
 def test_the_validator_of_the_standard_library_finds_nothing(listener: Listener, wire: bytes) -> None:
-    environ = HeadParser(Limits(), template(Settings(), listener)).parse(wire).environ
+    environ = HeadParser(Limits(), Memory(template(Settings(), listener))).parse(wire).environ
     environ["wsgi.input"] = io.BytesIO()
     check_environ(environ)
 

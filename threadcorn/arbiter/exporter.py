@@ -16,6 +16,7 @@ from threadcorn.arbiter.desk import Answer
 from threadcorn.arbiter.families import families
 from threadcorn.arbiter.view import View
 from threadcorn.errors import ProtocolViolation
+from threadcorn.http1.memory import Memory
 from threadcorn.http1.parser import HeadParser, Limits
 from threadcorn.metrics import OPENMETRICS, TEXT, render
 
@@ -40,7 +41,7 @@ class Exporter:
 
     def __init__(self, view: View) -> None:
         self._view = view
-        self._parser = HeadParser(Limits(), {})
+        self._parser = HeadParser(Limits(), Memory({}))
         self._routes: dict[str, Callable[[str], tuple[int, str, bytes]]] = {
             "/livez": self._livez,
             "/readyz": self._readyz,

@@ -21,8 +21,7 @@ httptools is asked about the head only. It cannot say where a body ends; and aft
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserUpgrade, HttpRequestParser
@@ -45,20 +44,6 @@ __all__ = [
     "head_end",
     "skip_blank",
 ]
-
-#: Keys that `parse()` sets in every environ. They are in the template, too, so that the number of keys that
-#: the fields added can be told from the size of the dict.
-_PER_REQUEST = {
-    "REQUEST_METHOD": "",
-    "RAW_URI": "",
-    "REQUEST_URI": "",
-    "PATH_INFO": "",
-    "QUERY_STRING": "",
-    "SERVER_PROTOCOL": "HTTP/1.1",
-}
-
-#: Fields that fit into an environ without building its table anew.
-_ROOM = 16
 
 #: One field in so many that were not known is remembered: cheaper than to find out which come again, and one
 #: that does come again is known soon enough.
@@ -84,9 +69,6 @@ ASTERISK = -2
 
 #: For `_more`: a field that must not be served.
 REFUSED = 1
-
-#: The process has one set of limits, its tests have many.
-_memories: dict[Limits, Memory] = {}
 
 # An older httptools may not know all of these methods. Whether a head is shown to it depends on what is
 # remembered, so the table must not hold what it would refuse.
@@ -117,20 +99,20 @@ class HeadParser:
     """Parses whole heads, one after the other. One for each thread: it is not thread-safe."""
 
     __slots__ = (
-        "_base", "_feed", "_field_of", "_limits", "_memory", "_misses", "_more", "_short", "_start_of",
-        "_template", "dropped",
+        "_base", "_feed", "_field_of", "_limits", "_misses", "_more", "_most", "_short", "_start_of",
+        "dropped", "memory",
     )  # fmt: skip
 
-    def __init__(self, limits: Limits, template: Mapping[str, Any]) -> None:
+    def __init__(self, limits: Limits, memory: Memory) -> None:
         self._limits = limits
-        self._memory = memory = _memories.setdefault(limits, Memory())
+        self.memory = memory
         self._start_of = memory.starts.get
         self._field_of = memory.fields.get
         self._misses = 0
-        self._template = _with_room({**_PER_REQUEST, **template})
-        self._base = len(self._template)
+        self._base = len(memory.template)
         # A head that is no longer than any of the limits breaks none of them.
         self._short = min(limits.line, limits.field_size, limits.head)
+        self._most = limits.fields
         self._more = 0  # REFUSED when one of the fields of this head must not be served
         self.dropped = False  # a name with an underscore was; stays until whoever asks puts it back
         self._renew()
@@ -143,9 +125,10 @@ class HeadParser:
         """Key and value of a field line that httptools has accepted. KeyError: a name not in the table."""
         name, _, value = field.partition(b":")
         known = (KEYS[name], value.strip(b" \t").decode("latin-1"))
+        self.memory.watch(known[0])
         self._misses = misses = self._misses + 1
         if misses % _SAMPLE == 0:
-            self._memory.keep_field(field, known)
+            self.memory.keep_field(field, known)
         return known
 
     def _put(self, environ: dict[str, Any], fields: Iterable[bytes]) -> bool:
@@ -173,6 +156,7 @@ class HeadParser:
                 self.dropped = True  # WSGI could not tell it from the name with a dash
         if key is None:
             return
+        self.memory.watch(key)
         if key not in environ:
             environ[key] = value
         elif key in _SINGLE:
@@ -188,8 +172,13 @@ class HeadParser:
             self._feed(head)
         except (HttpParserError, HttpParserUpgrade):
             return self._exact(head)
-        line, *fields, _, _ = head.split(b"\r\n")
-        environ = self._template.copy()
+        fields = head[:-4].split(b"\r\n")
+        line = fields.pop(0)
+        start = self._start_of(line) or self.memory.start(line)
+        if start is None:
+            return self._exact(head)
+        constants, method, version11 = start
+        environ = constants.copy()
         known_field = self._field_of
         try:
             for field in fields:
@@ -202,28 +191,19 @@ class HeadParser:
             usual = False
         if not usual:
             # A name that is new, came twice, or is to be dropped or refused.
-            environ = self._template.copy()
+            environ = constants.copy()
             if not self._put(environ, fields):
                 return self._exact(head)
-        if len(fields) > self._limits.fields:
+        if len(fields) > self._most:
             return self._exact(head)
         host = environ.get("HTTP_HOST")
         if host not in HOSTS and not rules.is_host(host):
             return self._exact(head)
-        start = self._start_of(line) or self._memory.start(line)
-        if start is None:
-            return self._exact(head)
         request = Request()
         request.environ = environ
         request.line = line
-        method, target, environ["PATH_INFO"], query, version11 = start
-        request.method = environ["REQUEST_METHOD"] = method
-        environ["RAW_URI"] = environ["REQUEST_URI"] = target
-        if query:
-            environ["QUERY_STRING"] = query
+        request.method = method
         request.version11 = keep = version11
-        if not version11:
-            environ["SERVER_PROTOCOL"] = "HTTP/1.0"
         connection = environ.get("HTTP_CONNECTION")
         if connection is not None:
             close, alive = KEEPS.get(connection) or rules.learn_connection(connection)
@@ -265,7 +245,7 @@ class HeadParser:
         """Everything unusual, and everything refused. In whatever state httptools is, it starts anew."""
         self._renew()
         (method, version11, raw, target), fields = judge(head, self._limits)
-        environ = self._template.copy()
+        environ = self.memory.template.copy()
         request = Request()
         request.environ = environ
         request.line = head[: head.index(b"\r\n")]
@@ -309,25 +289,3 @@ class HeadParser:
             raise ProtocolViolation(501, "the method is not known here") from None
         except HttpParserError as error:
             raise ProtocolViolation(400, f"the head was refused: {error}") from None
-
-
-def _with_room(template: dict[str, Any]) -> dict[str, Any]:
-    """An equal dict whose copies have room for the fields of a browser.
-
-    A copy has the table of its original, free places and all, and a table that is full is built anew at the
-    next key, which would cost every request 0.1 us. A table grows at the first key too many, and stays when
-    that key is taken away; but when too many are taken away, a copy is built key by key, which is worse.
-    """
-    for extra in range(len(template)):
-        roomy = dict(template)
-        for number in range(extra):
-            roomy[f"room {number}"] = None
-        for number in range(extra):
-            del roomy[f"room {number}"]
-        probe = roomy.copy()
-        size = sys.getsizeof(probe)
-        for number in range(_ROOM):
-            probe[f"room {number}"] = None
-        if sys.getsizeof(probe) == size:
-            return roomy
-    return template

@@ -19,7 +19,7 @@ SERVER = "threadcorn"
 #: request data would otherwise grow it without end.
 CACHE_LIMIT = 512
 
-CRLF2 = "\r\n\r\n"
+CRLF2 = b"\r\n\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 
@@ -68,12 +68,17 @@ BODYLESS = frozenset(("204", "205", "304"))
 #: Field name to its wire form and what to do with it.
 FIELD_NAMES: dict[str, tuple[str, Kind]] = {}
 #: Whole field lines that have been checked before. Most of an application's fields are the same in each
-#: response; those that are not push each other out, all at once when there are too many.
-FIELD_LINES: dict[tuple[str, str], str] = {}
+#: response; those that are not push each other out, all at once when there are too many. A Content-Length has
+#: an empty line: what it says is in LENGTHS, and whether it is sent is decided with the body.
+FIELD_LINES: dict[tuple[str, str], bytes] = {}
+LENGTHS: dict[tuple[str, str], int] = {}
 LINE_CACHE_LIMIT = 2048
 LINE_CACHE_VALUE = 100
 #: Status to its line and whether it has no content.
-STATUS_LINES: dict[str, tuple[str, bool]] = {}
+STATUS_LINES: dict[str, tuple[bytes, bool]] = {}
+#: The end of a head with a small Content-Length, by that length.
+SMALL = 1024
+LENGTH_ENDS = tuple(b"\r\nContent-Length: %d\r\n\r\n" % size for size in range(SMALL))
 
 
 def learn_name(name: str) -> tuple[str, Kind]:
@@ -91,7 +96,7 @@ def learn_name(name: str) -> tuple[str, Kind]:
     return known
 
 
-def learn_status(status: str) -> tuple[str, bool]:
+def learn_status(status: str) -> tuple[bytes, bool]:
     """The status line of a WSGI status string (`"200 OK"`), and whether it has no content.
 
     Raises TypeError when it is no `str`, ValueError when it is not three digits from 200 to 599, a
@@ -101,7 +106,7 @@ def learn_status(status: str) -> tuple[str, bool]:
         raise TypeError(f"response status must be str, not {type(status).__name__}: {status!r}")
     if not _STATUS.match(status):
         raise ValueError(f"response status must be like '200 OK', from 200 to 599: {status!r}")
-    known = ("HTTP/1.1 " + status, status[:3] in BODYLESS)
+    known = (f"HTTP/1.1 {status}".encode("latin-1"), status[:3] in BODYLESS)
     if len(STATUS_LINES) < CACHE_LIMIT:
         STATUS_LINES[status] = known
     return known
@@ -115,12 +120,33 @@ def check_value(name: str, value: str) -> None:
         raise ValueError(f"value of response header {name!r} holds a forbidden character: {value!r}")
 
 
-def learn_line(pair: tuple[str, str], line: str) -> None:
-    """Remember a field line that has been checked. Long values hardly ever come twice."""
+def learn_line(pair: tuple[str, str], prefix: str) -> bytes:
+    """The field line of a name's wire form and a value that has been checked. It is remembered; long values
+    hardly ever come twice."""
+    line = (prefix + pair[1]).encode("latin-1")
     if len(line) <= LINE_CACHE_VALUE:
-        if len(FIELD_LINES) >= LINE_CACHE_LIMIT:
-            FIELD_LINES.clear()
+        _make_room()
         FIELD_LINES[pair] = line
+    return line
+
+
+def learn_length(pair: tuple[str, str]) -> int:
+    """The number in a Content-Length that the application set. Raises ValueError."""
+    value = pair[1]
+    if not (value.isascii() and value.isdecimal() and len(value) < 20):
+        raise ValueError(f"response Content-Length is not a number: {value!r}")
+    length = int(value)
+    _make_room()
+    LENGTHS[pair] = length  # first: whoever finds the line looks here
+    FIELD_LINES[pair] = b""
+    return length
+
+
+def _make_room() -> None:
+    if len(FIELD_LINES) >= LINE_CACHE_LIMIT:
+        FIELD_LINES.clear()
+        if len(LENGTHS) >= LINE_CACHE_LIMIT:
+            LENGTHS.clear()
 
 
 def interim(headers: list[tuple[str, str]]) -> bytes:
@@ -133,21 +159,13 @@ def interim(headers: list[tuple[str, str]]) -> bytes:
         if kind in (Kind.CONTENT_LENGTH, Kind.HOP_BY_HOP, Kind.CONNECTION):
             raise ValueError(f"early hints cannot have a field {name!r}")
         parts.append(prefix + value)
-    parts.append(CRLF2)
-    return "".join(parts).encode("latin-1")
+    return "".join(parts).encode("latin-1") + CRLF2
 
 
 def answer_options(keep: bool) -> bytes:
     """The answer to `OPTIONS *`, which asks the server and no resource of the application."""
     close = "" if keep else "Connection: close\r\n"
     return f"HTTP/1.1 200 OK{STAMP.text}\r\nContent-Length: 0\r\n{close}\r\n".encode("latin-1")
-
-
-def declared_length(value: str) -> int:
-    """The number in a Content-Length that the application set. Raises ValueError."""
-    if not (value.isascii() and value.isdecimal() and len(value) < 20):
-        raise ValueError(f"response Content-Length is not a number: {value!r}")
-    return int(value)
 
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -168,11 +186,12 @@ class Stamp:
     reads one attribute instead of asking the clock.
     """
 
-    __slots__ = ("_second", "date", "text")
+    __slots__ = ("_second", "date", "raw", "text")
 
     def __init__(self) -> None:
         self._second = -1
         self.date = self.text = ""
+        self.raw = b""
         self.refresh(0.0)
 
     def refresh(self, wall: float) -> None:
@@ -181,15 +200,16 @@ class Stamp:
         if second != self._second:
             self.date = f"\r\nDate: {http_date(second)}"
             self.text = f"\r\nServer: {SERVER}{self.date}"
+            self.raw = self.text.encode("ascii")
             self._second = second
 
 
 STAMP = Stamp()
 
 
-def stamp_without(date: bool, server: bool) -> str:
+def stamp_without(date: bool, server: bool) -> bytes:
     """The lines of `STAMP` that the application has not set itself."""
-    return ("" if server else f"\r\nServer: {SERVER}") + ("" if date else STAMP.date)
+    return (("" if server else f"\r\nServer: {SERVER}") + ("" if date else STAMP.date)).encode("ascii")
 
 
 def error_response(status: int, detail: str = "", *, extra: str = "", body: bool = True) -> bytes:
@@ -205,6 +225,6 @@ def error_response(status: int, detail: str = "", *, extra: str = "", body: bool
     text = f"{status} {phrase}\n" + (f"{detail}\n" if detail else "")
     head = (
         f"HTTP/1.1 {status} {phrase}{STAMP.text}\r\nContent-Type: text/plain; charset=utf-8\r\n"
-        f"Content-Length: {len(text.encode())}\r\n{extra}Connection: close{CRLF2}"
+        f"Content-Length: {len(text.encode())}\r\n{extra}Connection: close\r\n\r\n"
     )
     return head.encode("latin-1") + (text.encode() if body else b"")

@@ -200,7 +200,10 @@ class Intake:
                 environ["REMOTE_ADDR"] = conn.peer
                 environ["REMOTE_PORT"] = conn.port
                 environ["threadcorn.client_gone"] = conn.is_gone
-                if conn.trusted and (parser.dropped or not environ.keys().isdisjoint(self._forwarding.keys)):
+                if conn.trusted and (
+                    parser.dropped
+                    or (parser.memory.seen and not environ.keys().isdisjoint(self._forwarding.keys))
+                ):
                     parser.dropped = False
                     try:
                         self._forwarding.apply(environ, head)
@@ -286,7 +289,10 @@ class Intake:
             environ["REMOTE_ADDR"] = conn.peer
             environ["REMOTE_PORT"] = conn.port
             environ["threadcorn.client_gone"] = conn.is_gone
-            if conn.trusted and (parser.dropped or not environ.keys().isdisjoint(self._forwarding.keys)):
+            if conn.trusted and (
+                parser.dropped
+                or (parser.memory.seen and not environ.keys().isdisjoint(self._forwarding.keys))
+            ):
                 parser.dropped = False
                 self._forwarding.apply(environ, head)
             conn.intake = None

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 #: Requests after which inline mode is judged, and voluntary context switches per request it may cost.
 JUDGE_AFTER = 32
 SWITCHES = 0.25
-#: One request in so many, plus one, has its processor time measured; chosen by the last bits of the clock.
-#: Reading that clock is a system call, which costs a sixth of a small request.
+#: One request in so many has its processor time measured. Reading that clock is a system call, which costs a
+#: sixth of a small request. Odd, so that it is not the same one of requests that come in turn.
 SAMPLED = 127
 SAMPLED_HAND_OFF = 7
 #: Seconds for which a tracer that was seen is taken to be there.
@@ -79,7 +79,7 @@ class PoolThread(threading.Thread, Seat):
         conn.since = since
         outcome = self.pool.turn_away(conn, request, since, now)
         if outcome is None:
-            run = self.pool.service.run if now & SAMPLED_HAND_OFF else self._measured
+            run = self.pool.service.run if now % SAMPLED_HAND_OFF else self._measured
             outcome = run(conn, request)
         else:
             self.pool.admission.turned_away += 1
@@ -107,6 +107,7 @@ class PoolThread(threading.Thread, Seat):
         begin, end, count = self.desk.begin, self.desk.end, self.desk.count
         parsers = self.parsers
         served = 0
+        unmeasured = SAMPLED_HAND_OFF
         patience = 0.0  # until then switches are a tracer's
         switches = getrusage(RUSAGE_THREAD).ru_nvcsw
         while pool.leader is self:
@@ -161,9 +162,11 @@ class PoolThread(threading.Thread, Seat):
                         else:
                             pool.promote(self)
                     self.in_app = now
-                    if now & (SAMPLED if pool.inline else SAMPLED_HAND_OFF):
+                    unmeasured -= 1
+                    if unmeasured:
                         outcome = run(conn, request)
                     else:
+                        unmeasured = SAMPLED if pool.inline else SAMPLED_HAND_OFF
                         outcome = self._measured(conn, request)
                     end(outcome)
                     self.in_app = 0  # not before: who leaves waits for this, and then reads the counts

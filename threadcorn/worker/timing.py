@@ -61,5 +61,6 @@ class TimedResponse(Response):
             watch = self._watch
             took = (self._clock() - watch.began) / 1e6
             accept = f"accept;dur={watch.accept * 1e3:.1f}, " if watch.accept else ""
-            parts.append(f"\r\nServer-Timing: {accept}wait;dur={watch.waited * 1e3:.1f}, app;dur={took:.1f}")
+            line = f"\r\nServer-Timing: {accept}wait;dur={watch.waited * 1e3:.1f}, app;dur={took:.1f}"
+            parts.append(line.encode("ascii"))
         return super()._commit(size)

@@ -33,11 +33,11 @@ NEWEST = 0.5
 class Span:
     """Sums since the beginning of a span of time."""
 
-    def __init__(self, now: float, finished: int) -> None:
+    def __init__(self, now: float, finished: int, delayed: float | None) -> None:
         self.began = now
         self.finished = finished
         self.cpu = process_time()
-        self.delayed = run_delay()
+        self.delayed = delayed  # None: not read, because it costs some calls for each thread
         self.looks = self.pressed = self.busy = self.most_busy = 0
 
     def look(self, busy: int, pressed: bool) -> None:
@@ -65,8 +65,8 @@ class Tuner:
         self._cpus = cpus if not gil() else 1.0
         self._state = State()
         now = pool.reactor.clock()
-        self._whole = Span(now, pool.requests)
-        self._quick = Span(now, pool.requests)
+        self._whole = Span(now, pool.requests, run_delay())
+        self._quick = Span(now, pool.requests, None)
         self.eager = False  # requests wait: the caretaker should look more often
         self.wants_worker = False
         #: (wall time, line): what was decided and why, newest last.
@@ -93,19 +93,21 @@ class Tuner:
         self._quick.look(busy, pressed)
         if now - self._whole.began >= PERIOD:
             reading = self._read(self._whole, now)
-            self._whole = Span(now, pool.requests)
+            self._whole = Span(now, pool.requests, run_delay())
             self._estimate(reading)
             if self._tuning is not None:
                 self._obey(reading, decide(self._state, reading, self._tuning))
         elif now - self._quick.began >= QUICK:
-            if self._tuning is not None and self._quick.pressed == self._quick.looks >= 2:
-                reading = self._read(self._quick, now)
-                decision = rescue(self._state, reading, self._tuning)
+            quick = self._quick
+            if quick.looks < 2:
+                return  # one look is none
+            tuning = self._tuning if quick.pressed == quick.looks else None
+            if tuning is not None and quick.delayed is not None:
+                reading = self._read(quick, now)
+                decision = rescue(self._state, reading, tuning)
                 if decision is not None:
                     self._obey(reading, decision)
-            elif self._quick.looks < 2:
-                return  # one look is none
-            self._quick = Span(now, pool.requests)
+            self._quick = Span(now, pool.requests, None if tuning is None else run_delay())
 
     def _read(self, span: Span, now: float) -> Reading:
         pool = self._pool
@@ -113,7 +115,7 @@ class Tuner:
         used = process_time() - span.cpu
         # Time that we wanted to run and others did is not ours to use: without this a worker on a busy
         # machine would take itself for one that waits, and grow.
-        delayed = min(max(0.0, run_delay() - span.delayed), 0.9 * seconds)
+        delayed = min(max(0.0, run_delay() - (span.delayed or 0.0)), 0.9 * seconds)
         self._mean_busy = span.busy / max(1, span.looks)
         return Reading(
             now=now,

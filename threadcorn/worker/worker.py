@@ -13,17 +13,20 @@ import logging
 import os
 import random
 import sys
+from collections.abc import Sequence
 from functools import partial
 from time import monotonic, monotonic_ns
 from typing import Any
 
 from threadcorn.errors import ExitCode, explain
+from threadcorn.http1.memory import Memory
 from threadcorn.http1.parser import HeadParser, Limits
 from threadcorn.messages import (
     Drain,
     Draining,
     Failed,
     Hello,
+    Message,
     Quit,
     Ready,
     RecycleMe,
@@ -154,7 +157,8 @@ class Worker:
             body=settings.max_body_size,
             header_map=settings.header_map,
         )
-        templates = [template(settings, group) for group in boot.groups]
+        watched = limits.forwarding.keys
+        memories = [Memory(template(settings, group), watched) for group in boot.groups]
         self._reactor = Reactor(limits)
         self._deposits = (
             None if boot.custody is None else Deposits(boot.custody, boot.page.index, self._reactor)
@@ -172,7 +176,7 @@ class Worker:
             self._reactor,
             self._intake,
             service,
-            lambda: [HeadParser(http_limits, environ) for environ in templates],
+            lambda: [HeadParser(http_limits, memory) for memory in memories],
             self._wake,
             self._thread_failed,
             self._telemetry,
@@ -218,6 +222,7 @@ class Worker:
         busy = pool.inline or pool.leader is None or self._tuner.eager or self._departure is not None
         if pool.leader is pool.caretaker:
             self._lead()
+            ready = self._waiter.wait(0)
         else:
             pool.caretaker_sleeps = not busy
             nap = TICK if busy else SLOW_TICK
@@ -226,10 +231,11 @@ class Worker:
             pool.caretaker_sleeps = False
             if not ready:
                 self._telemetry.late(monotonic() - asleep - nap)
-            if self._attention_r in ready:
-                self._drop_attention()
+        if ready:
+            self._obey(ready)
         self._beat()
-        self._obey()
+        if self._channel.ended and self._departure is None:
+            self._arbiter_gone()
         self._watch_leader()
         self._tuner.tick(monotonic())
         if self._departure is not None:
@@ -326,30 +332,39 @@ class Worker:
 
     # -- orders
 
-    def _obey(self) -> None:
-        for number in self._signals.read():
-            if number == Sig.SIGTERM:
-                self._begin_drain(self._settings.graceful_timeout, "TERM")
-            elif number == Sig.SIGUSR1:
-                self._reopen_logs()
-            else:
-                if self._settings.worker_int is not None:
-                    self._settings.worker_int(self._boot.worker)
-                self._exit = int(ExitCode.OK)
-        for message in self._channel.receive():
-            if isinstance(message, Drain):
-                self._begin_drain(message.seconds, message.reason)
-            elif isinstance(message, Quit):
-                self._exit = int(ExitCode.OK)
-            elif isinstance(message, ReopenLogs):
-                self._reopen_logs()
-            elif isinstance(message, Threads):
-                self._tuner.fix()
-                self._pool.resize(message.n)
-            elif isinstance(message, Report):
-                self._stuck.ask(self._pool, message.token, monotonic_ns())
-        if self._channel.ended and self._departure is None:
-            self._arbiter_gone()
+    def _obey(self, ready: Sequence[int]) -> None:
+        """Only what has something to say is read: each call takes the GIL away from the leader."""
+        if self._attention_r in ready:
+            self._drop_attention()
+        if self._signals.fileno() in ready:
+            for number in self._signals.read():
+                self._signalled(number)
+        if self._channel.fileno() in ready:
+            for message in self._channel.receive():
+                self._told(message)
+
+    def _signalled(self, number: int) -> None:
+        if number == Sig.SIGTERM:
+            self._begin_drain(self._settings.graceful_timeout, "TERM")
+        elif number == Sig.SIGUSR1:
+            self._reopen_logs()
+        else:
+            if self._settings.worker_int is not None:
+                self._settings.worker_int(self._boot.worker)
+            self._exit = int(ExitCode.OK)
+
+    def _told(self, message: Message) -> None:
+        if isinstance(message, Drain):
+            self._begin_drain(message.seconds, message.reason)
+        elif isinstance(message, Quit):
+            self._exit = int(ExitCode.OK)
+        elif isinstance(message, ReopenLogs):
+            self._reopen_logs()
+        elif isinstance(message, Threads):
+            self._tuner.fix()
+            self._pool.resize(message.n)
+        elif isinstance(message, Report):
+            self._stuck.ask(self._pool, message.token, monotonic_ns())
 
     def _arbiter_gone(self) -> None:
         """Nobody replaces us any more, nor any sibling: leave, unless there is a time to go on."""

@@ -26,6 +26,9 @@ from threadcorn.http1.response import (
     FIELD_NAMES,
     HOP_BY_HOP,
     LAST_CHUNK,
+    LENGTH_ENDS,
+    LENGTHS,
+    SMALL,
     STAMP,
     STATUS_LINES,
 )
@@ -118,7 +121,7 @@ class Response:
         self.keep = keep
         # Persistent HTTP/1.1 with a body: no case of `_commit` but the length applies.
         self._usual = keep and version11 and not head_only
-        self._parts: list[str] | None = None
+        self._parts: list[bytes] | None = None
         self.committed = False
         self.ended = False
         self.sent = 0
@@ -132,15 +135,21 @@ class Response:
         if self._parts is not None:
             self._start_again(exc_info)
         line, bodyless = STATUS_LINES.get(status) or heads.learn_status(status)
-        parts = [line, STAMP.text]
+        parts = [line, STAMP.raw]
         append = parts.append
+        known_line = FIELD_LINES.get
         declared = -1
         own = 0
         for pair in headers:
-            known = FIELD_LINES.get(pair)
-            if known is not None:
+            known = known_line(pair)
+            if known:
                 append(known)
                 continue
+            if known is not None:
+                length = LENGTHS.get(pair)
+                if length is not None and declared < 0:
+                    declared = length
+                    continue
             name, value = pair
             prefix, kind = FIELD_NAMES.get(name) or heads.learn_name(name)
             try:
@@ -149,19 +158,17 @@ class Response:
             except AttributeError:
                 heads.check_value(name, value)
             if not kind:
-                known = prefix + value
-                append(known)
-                heads.learn_line(pair, known)
+                append(heads.learn_line(pair, prefix))
             elif kind is CONTENT_LENGTH:
                 if declared >= 0:
                     raise ValueError("response has two Content-Length headers")
-                declared = heads.declared_length(value)
+                declared = heads.learn_length(pair)
             elif kind is CONNECTION:
                 if "close" in value.lower():
                     self.keep = self._usual = False
             elif kind is not HOP_BY_HOP:
                 own |= 1 if kind is DATE else 2
-                append(prefix + value)
+                append((prefix + value).encode("latin-1"))
         if own:
             parts[1] = heads.stamp_without(date=bool(own & 1), server=bool(own & 2))
         # Only now: a failed call must leave the response as if it had not been made.
@@ -276,8 +283,9 @@ class Response:
             if declared < 0 or declared == size:
                 self.committed = self.ended = True
                 self.sent = size
-                parts.append(f"\r\nContent-Length: {size}\r\n\r\n")
-                self._out.write("".join(parts).encode("latin-1") + body)
+                parts.append(LENGTH_ENDS[size] if size < SMALL else b"\r\nContent-Length: %d\r\n\r\n" % size)
+                parts.append(body)
+                self._out.write(b"".join(parts))
                 return
         head = self._commit(size)
         self.ended = True
@@ -353,23 +361,23 @@ class Response:
             # 304 may say the length of what it stands for; 204 has none (RFC 9110 section 8.6); 205 has no
             # content, but it does not end by itself (section 15.3.6).
             if declared >= 0 and self.status[:3] == "304":
-                parts.append(f"\r\nContent-Length: {declared}")
+                parts.append(b"\r\nContent-Length: %d" % declared)
             elif self.status[:3] == "205":
-                parts.append("\r\nContent-Length: 0")
+                parts.append(b"\r\nContent-Length: 0")
         elif declared >= 0:
-            parts.append(f"\r\nContent-Length: {declared}")
+            parts.append(b"\r\nContent-Length: %d" % declared)
         elif size >= 0:
             if size or not self._head_only:
-                parts.append(f"\r\nContent-Length: {size}")
+                parts.append(b"\r\nContent-Length: %d" % size)
             self._declared = size
         elif self._version11:
             self._chunked = True
-            parts.append("\r\nTransfer-Encoding: chunked")
+            parts.append(b"\r\nTransfer-Encoding: chunked")
         else:
             self.keep = False
         if not self.keep:
-            parts.append("\r\nConnection: close")
+            parts.append(b"\r\nConnection: close")
         elif not self._version11:
-            parts.append("\r\nConnection: keep-alive")
+            parts.append(b"\r\nConnection: keep-alive")
         parts.append(CRLF2)
-        return "".join(parts).encode("latin-1")
+        return b"".join(parts)

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from tests.kit import oracle
 from tests.kit.cases import TEMPLATE, Outcome, cases, play
+from threadcorn.http1.memory import Memory
 from threadcorn.http1.parser import HeadParser, Limits
 from tools.fuzz import second_parser
 from tools.fuzz.inputs import LONGEST
@@ -53,7 +54,7 @@ class Seam:
     def __init__(self, limits: Limits = LIMITS, *, h11: bool = True) -> None:
         self.limits = limits
         self.differs: Counter[str] = Counter()
-        self._parser = HeadParser(limits, TEMPLATE)
+        self._parser = HeadParser(limits, Memory(TEMPLATE))
         self._h11 = h11
 
     def difference(self, wire: bytes, cuts: Sequence[int]) -> str:
