@@ -28,9 +28,9 @@ __all__ = [
 ]
 
 #: Bytes that the kernel takes for a client beyond those which are under way to it (tcp(7),
-#: TCP_NOTSENT_LOWAT). Without it a client that does not read gets four megabytes copied for it, which hundreds
-#: of them make seconds of the leader's time and all the memory that the kernel has for TCP. What is under way
-#: is not bounded by this, so a fast client far away is served as fast as before.
+#: TCP_NOTSENT_LOWAT). Without it a client that does not read gets four megabytes copied for it, which
+#: hundreds of them make seconds of the leader's time and all the memory that the kernel has for TCP. What is
+#: under way is not bounded by this, so a fast client far away is served as fast as before.
 UNSENT = 256 << 10
 
 
