@@ -226,16 +226,21 @@ def _threads(server: Server, args: argparse.Namespace) -> Outcome:
 
 
 def _reload(server: Server, args: argparse.Namespace) -> Outcome:
-    server.ask("reload")
+    begun = server.ask("reload")
+    generation = begun["generation"]
     if not args.wait:
-        return OK, {"accepted": True}, "reload begun"
+        return OK, begun, f"reload begun: generation {generation}"
     until = time.monotonic() + args.timeout
     while time.monotonic() < until:
-        last = server.ask("server")["last_reload"]
+        last = server.ask("reloaded", generation=generation)
         if last:
             if last["ok"]:
                 return OK, last, f"generation {last['generation']} serves"
-            return NO, last, f"reload failed: {last['cause']}\n{last['text']}".rstrip()
+            return (
+                NO,
+                last,
+                f"reload to generation {generation} failed: {last['cause']}\n{last['text']}".rstrip(),
+            )
         time.sleep(PAUSE)
     return NO, {"ok": False, "cause": "not over in time"}, f"not over within {args.timeout:g} s"
 

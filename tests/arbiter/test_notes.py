@@ -102,7 +102,9 @@ def test_a_note_has_what_its_sentence_needs(what):
 def test_what_a_worker_said_stands_below_the_line():
     """So that a traceback does not begin in the middle of a sentence."""
     note = Note(
-        What.RELOAD_FAILED, 1, {"generation": 1, "cause": "exited with code 3", "text": "Trace\nback\n"}
+        What.RELOAD_FAILED,
+        1,
+        {"generation": 1, "failed": 2, "cause": "exited with code 3", "text": "Trace\nback\n"},
     )
     assert render(note, 5)[1].endswith("exited with code 3\nTrace\nback")
 

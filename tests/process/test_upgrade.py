@@ -107,7 +107,7 @@ def test_a_successor_that_is_killed_changes_nothing() -> None:
         pid = successor(server)
         theirs = psutil.Process(pid).children()
         server.tell(signal.SIGUSR2)
-        server.logged("UpgradeAsked refused")
+        server.logged("Upgrade refused: the server is upgrading")
         assert len(server.children()) == len(before) + 1
         os.kill(pid, signal.SIGKILL)
         server.logged("killed by SIGKILL")

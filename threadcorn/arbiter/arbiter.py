@@ -304,12 +304,13 @@ class Arbiter:
         for handle in self._staff:
             handle.channel.send(ReopenLogs())
 
-    def _reload(self) -> str:
-        """Empty, or why nothing has happened."""
+    def _reload(self) -> tuple[int, str]:
+        """The generation that is to serve; or 0, and why nothing has happened."""
         event, trouble = reloading.prepare(self, self._generations)
-        if event is not None:
-            self._tell(event)
-        return trouble
+        if event is None:
+            return 0, trouble
+        self._tell(event)
+        return event.generation, ""
 
     # -- commands ----------------------------------------------------------------------------------------
 

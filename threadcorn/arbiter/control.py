@@ -27,6 +27,10 @@ from threadcorn.system.doorway import peer_uid
 __all__ = ["Control", "Refused"]
 
 
+#: Reloads whose end is remembered.
+VERDICTS = 32
+
+
 class Refused(Exception):
     """The command cannot be carried out, and why."""
 
@@ -38,19 +42,20 @@ class Control:
         self,
         view: View,
         tell: Callable[[e.Event], None],
-        reload: Callable[[], str],
+        reload: Callable[[], tuple[int, str]],
         log: logging.Logger,
     ) -> None:
         self._view = view
         self._tell = tell
-        self._begin_reload = reload  # empty, or why not
+        self._begin_reload = reload  # the generation that is to serve, or why there is none
         self._log = log
         self._token = 0
         self._reports: dict[int, tuple[int, Facts]] = {}  # by age: token, what it said
         self._threads: int | None = None
-        self._last_reload: Facts = {}
+        self._verdicts: dict[int, Facts] = {}  # by generation: how its reload ended
+        self._refusal = ""
         self._commands: dict[str, Callable[[Facts], Any]] = {
-            "server": lambda _: self._view.server() | {"last_reload": self._last_reload},
+            "server": lambda _: self._view.server(),
             "status": lambda _: self._view.status(),
             "workers": lambda _: self._view.workers(),
             "requests": lambda _: self._view.requests(),
@@ -61,6 +66,7 @@ class Control:
             "scale": self._scale,
             "threads": self._set_threads,
             "reload": lambda _: self._reload(),
+            "reloaded": self._reloaded,
             "recycle": self._recycle,
             "drain": lambda _: self._drain(),
             "stop": self._stop,
@@ -134,7 +140,7 @@ class Control:
             raise Refused(f"{wanted} workers: least is 1, most is {most} (max_workers)")
         before = supervisor.wanted
         if wanted != before:
-            self._tell(e.ScaleAsked(wanted - before))
+            self._order(e.ScaleAsked(wanted - before))
         return {"workers_wanted": supervisor.wanted, "before": before}
 
     def _set_threads(self, args: Facts) -> Facts:
@@ -149,11 +155,31 @@ class Control:
         return {"threads": count, "told": told}
 
     def _reload(self) -> Facts:
-        self._last_reload = {}
-        trouble = self._begin_reload()
-        if trouble:
-            raise Refused(trouble)
-        return {"accepted": True}
+        self._refusal = ""
+        generation, trouble = self._begin_reload()
+        if trouble or self._refusal:
+            raise Refused(trouble or self._refusal)
+        return {"accepted": True, "generation": generation}
+
+    def _reloaded(self, args: Facts) -> Facts:
+        """How the reload to a generation ended; nothing while it is under way. One that another has overtaken
+        ends as that one does: what it has read is newer."""
+        asked = _integer(args, "generation")
+        supervisor = self._view.supervisor
+        known = self._verdicts
+        if asked in known:
+            return known[asked]
+        later = [known[generation] for generation in sorted(known) if generation > asked]
+        for verdict in later:
+            if verdict["ok"]:
+                return verdict
+        coming = [r.generation for r in (supervisor.candidate, supervisor.waiting) if r is not None]
+        if any(generation >= asked for generation in coming):
+            return {}
+        if supervisor.generation >= asked:
+            done = supervisor.phase is e.Phase.SERVE
+            return {"ok": True, "generation": supervisor.generation} if done else {}
+        return later[-1] if later else {}
 
     def _recycle(self, args: Facts) -> Facts:
         slot = _integer(args, "slot")
@@ -164,12 +190,19 @@ class Control:
         raise Refused(f"no worker is ready in slot {slot}")
 
     def _drain(self) -> Facts:
-        self._tell(e.RetireAsked())
+        self._order(e.RetireAsked())
         return {"phase": self._view.supervisor.phase.value, "workers_wanted": self._view.supervisor.wanted}
 
     def _stop(self, args: Facts) -> Facts:
         self._tell(e.StopAsked(quick=bool(args.get("quick"))))
         return {"phase": self._view.supervisor.phase.value}
+
+    def _order(self, event: e.Event) -> None:
+        """Raises Refused when it comes at the wrong time."""
+        self._refusal = ""
+        self._tell(event)
+        if self._refusal:
+            raise Refused(self._refusal)
 
     # -- what happens meanwhile
 
@@ -193,13 +226,23 @@ class Control:
         self._reports.pop(handle.age, None)
 
     def noted(self, note: e.Note) -> None:
-        """Remember how the last reload ended."""
-        what = note.what
+        """Remember how reloads ended, and what was refused."""
+        what, fields = note.what, note.fields
         if what is e.What.RELOAD_DONE:
-            self._last_reload = {"ok": True, "generation": note.fields["generation"]}
-        elif what in (e.What.RELOAD_FAILED, e.What.RELOAD_STUCK):
-            cause = note.fields.get("cause", "too many workers of the new generation died")
-            self._last_reload = {"ok": False, "cause": cause, "text": note.fields.get("text", "")}
+            self._conclude(fields["generation"], {"ok": True, "generation": fields["generation"]})
+        elif what is e.What.RELOAD_FAILED:
+            cause = f"its first worker: {fields['cause']}; generation {fields['generation']} serves on"
+            self._conclude(fields["failed"], {"ok": False, "cause": cause, "text": fields["text"]})
+        elif what is e.What.RELOAD_STUCK:
+            cause = f"too many of its workers died; {fields['older']} old ones serve on"
+            self._conclude(fields["generation"], {"ok": False, "cause": cause, "text": "see the error log"})
+        elif what is e.What.REFUSED:
+            self._refusal = f"the server is {fields['phase']}; try again when that is over"
+
+    def _conclude(self, generation: int, verdict: Facts) -> None:
+        self._verdicts[generation] = verdict
+        while len(self._verdicts) > VERDICTS:
+            del self._verdicts[min(self._verdicts)]
 
 
 def _integer(args: Facts, name: str) -> int:

@@ -51,13 +51,16 @@ SENTENCES: Mapping[What, tuple[int, str]] = {
     ),
     What.RELOAD_WAITS: (_INFO, "Reload waits: the server is {phase}"),
     What.RELOAD_DONE: (_INFO, "Reloaded: generation {generation} serves with {workers} workers"),
-    What.RELOAD_FAILED: (_ERROR, "Reload failed, generation {generation} serves on: {cause}{text}"),
+    What.RELOAD_FAILED: (
+        _ERROR,
+        "Reload failed, generation {generation} serves on. First worker of generation {failed}: {cause}{text}",
+    ),
     What.RELOAD_STUCK: (
         _ERROR,
         "Reload stopped half-way: too many of generation {generation} died; {older} old workers serve on",
     ),
     What.RETIRED: (_INFO, "Draining all workers; the sockets stay open. TTIN or HUP brings workers back"),
-    What.REFUSED: (_WARN, "{event} refused: the server is {phase}"),
+    What.REFUSED: (_WARN, "{event} refused: the server is {phase}; try again when that is over"),
     What.UPGRADE_BEGINS: (_INFO, "Upgrading: the successor boots, we serve on"),
     What.UPGRADE_DONE: (_INFO, "Upgraded: the successor serves, we leave"),
     What.UPGRADE_FAILED: (_ERROR, "Upgrade failed, we serve on: {cause}"),
@@ -69,6 +72,12 @@ SENTENCES: Mapping[What, tuple[int, str]] = {
 }
 
 
+_ORDERS = {
+    "ReloadAsked": "Reload",
+    "ScaleAsked": "Change of the number of workers",
+    "RetireAsked": "Draining all workers",
+    "UpgradeAsked": "Upgrade",
+}
 _DEATHS = frozenset((What.WORKER_LEFT, What.WORKER_CRASHED))
 
 
@@ -87,6 +96,7 @@ class _Fields(dict[str, str]):
     def __init__(self, fields: Mapping[str, Any], pid: object) -> None:
         super().__init__({name: _readable(value) for name, value in fields.items()})
         self["pid"] = str(pid)
+        self["event"] = _ORDERS.get(self.get("event", ""), "Order")
         text = str(fields.get("text", "")).strip()
         self["text"] = f"\n{text}" if text else ""
         wait = fields.get("wait")

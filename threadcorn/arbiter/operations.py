@@ -40,7 +40,7 @@ class Operations:
         view: View,
         settings: Callable[[], Settings],
         tell: Callable[[e.Event], None],
-        reload: Callable[[], str],
+        reload: Callable[[], tuple[int, str]],
         log: logging.Logger,
         systemd: Systemd,
     ) -> None:

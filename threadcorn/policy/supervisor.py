@@ -221,8 +221,8 @@ class Supervisor:
             slot.forgive()  # what they have against the old generation does not hold for the new one
 
     def _reload_failed(self, canary: Incarnation, cause: str) -> None:
-        serving = self.generation
-        self._note(What.RELOAD_FAILED, canary, cause=cause, text=canary.text, generation=serving)
+        about = {"generation": self.generation, "failed": canary.generation}
+        self._note(What.RELOAD_FAILED, canary, cause=cause, text=canary.text, **about)
         self.candidate = self._canary = None
         self._end_reload(Milestone.RELOAD_FAILED)
         if self._older() and not self._stuck:
