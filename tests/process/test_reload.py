@@ -145,7 +145,7 @@ def test_a_failure_that_overtakes_does_not_stop_the_roll() -> None:
 
 
 def test_what_was_scaled_stays_scaled() -> None:
-    """TTIN and TTOU survive a reload, unless the number in the configuration was changed; then that counts."""
+    """TTIN and TTOU survive a reload, unless the configured number was changed; then that counts."""
     config = "workers = 2\n"
     with Line(*CONTROL, config=config) as server:
         for number, wanted in ((signal.SIGTTIN, 3), (signal.SIGTTIN, 4), (signal.SIGTTOU, 3)):
@@ -173,7 +173,7 @@ while not os.path.exists(name + ".go"):
 
 @pytest.mark.parametrize("surge", [1, 3])
 def test_how_many_more_may_live(surge: int) -> None:
-    """--reload-surge: the first one alone, then so many at a time boot beside those that serve, never more."""
+    """--reload-surge: the first one alone, then so many at a time boot beside those that serve."""
     with Line("--workers", "4", "--reload-surge", str(surge)) as server:
         server.deploy(APP.format(version="a 2nd") + IN_TURN)
         before = set(server.children())

@@ -53,7 +53,7 @@ SENTENCES: Mapping[What, tuple[int, str]] = {
     What.RELOAD_DONE: (_INFO, "Reloaded: generation {generation} serves with {workers} workers"),
     What.RELOAD_FAILED: (
         _ERROR,
-        "Reload failed, generation {generation} serves on. First worker of generation {failed}: {cause}{text}",
+        "Reload failed, generation {generation} serves on. First worker of {failed}: {cause}{text}",
     ),
     What.RELOAD_STUCK: (
         _ERROR,
