@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from threadcorn.policy.concurrency import Patience, Reading, State, Tuning, decide, one_line, rescue
+from threadcorn.policy.concurrency import Flow, Patience, Reading, State, Tuning, decide, one_line, rescue
 
 TUNING = Tuning(least=2, most=32)
 CALM = Reading(
@@ -24,22 +24,29 @@ def reading(**changes: object) -> Reading:
 
 class TestPatience:
     bound = Patience(timeout=10.0, target=1.0)
+    growing = Flow(seconds=0.5, arrived=500, served=100)
 
     def test_queue_that_empties_lets_a_request_wait_for_the_timeout(self) -> None:
-        assert self.bound.now(standing=0.1, finished=1000, threads=2, service=0.01) == 10.0
+        assert self.bound.now(standing=0.1, flow=self.growing, service=0.01) == 10.0
 
-    def test_standing_queue_has_the_target(self) -> None:
-        assert self.bound.now(standing=0.6, finished=1000, threads=2, service=0.01) == 1.0
+    def test_queue_that_stands_and_grows_has_the_target(self) -> None:
+        assert self.bound.now(standing=0.6, flow=self.growing, service=0.01) == 1.0
+
+    def test_burst_is_served_because_its_queue_gets_shorter(self) -> None:
+        assert self.bound.now(standing=3.0, flow=Flow(0.5, 50, 100), service=0.01) == 10.0
+
+    def test_clients_that_wait_for_each_other_may_wait_for_longer(self) -> None:
+        assert self.bound.now(standing=3.0, flow=Flow(0.5, 100, 100), service=0.01) == 5.0
 
     def test_one_slow_request_in_front_is_no_overload(self) -> None:
-        assert self.bound.now(standing=5.0, finished=1, threads=1, service=0.01) == 10.0
+        assert self.bound.now(standing=5.0, flow=None, service=0.01) == 10.0
 
     def test_slow_requests_are_waited_for_longer(self) -> None:
-        assert self.bound.now(standing=5.0, finished=100, threads=1, service=0.9) == pytest.approx(3.6)
-        assert self.bound.now(standing=5.0, finished=100, threads=1, service=30.0) == 10.0
+        assert self.bound.now(standing=5.0, flow=self.growing, service=0.9) == pytest.approx(3.6)
+        assert self.bound.now(standing=5.0, flow=self.growing, service=30.0) == 10.0
 
     def test_target_above_the_timeout_is_the_timeout(self) -> None:
-        assert Patience(2.0, 5.0).now(standing=5.0, finished=100, threads=1, service=0.0) == 2.0
+        assert Patience(2.0, 5.0).now(standing=5.0, flow=self.growing, service=0.0) == 2.0
 
 
 class TestDecide:

@@ -138,7 +138,7 @@ class TestWaiting:
 class TestStandingQueue:
     def test_those_who_are_served_are_served_soon_and_it_ends_with_the_load(self) -> None:
         """Sixty clients on two threads that serve forty a second: most must be refused."""
-        options = ("--threads", "2", "--queue-target", "0.3")
+        options = ("--threads", "2", "--queue-target", "0.2")
         with ServerProcess(None, *options, source=APP) as server:
             statuses: Counter[int] = Counter()
             lock = threading.Lock()

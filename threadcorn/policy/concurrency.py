@@ -1,9 +1,11 @@
 """How long a request may wait, and how many threads a worker runs: decisions without a clock or a thread.
 
-The queue is bounded by time. While it empties now and then, a request may wait for `timeout`: a burst is
-served, only later. A queue that has been standing for `STANDING` seconds does not get shorter by itself; for
-those who come then the bound is `target`, so that those who are served are served soon, and others know at
-once (CoDel's idea, for requests). A pool that makes no progress is another matter, and the first bound holds.
+The queue is bounded by time. While it empties now and then, and while it gets shorter, a request may wait
+for `timeout`: a burst is served, only later. A queue that has been standing and grows does not get shorter by
+itself; for those who come then the bound is `target`, so that those who are served are served soon, and
+others know at once (CoDel's idea, for requests). One that stands and does not grow is made by clients that
+wait for their answers before they ask again. Refused, they would only ask at once, so they have to wait for
+much longer. A pool that makes no progress is another matter, and the first bound holds.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-__all__ = ["Decision", "Patience", "Reading", "State", "Tuning", "decide", "one_line", "rescue"]
+__all__ = ["Decision", "Flow", "Patience", "Reading", "State", "Tuning", "decide", "one_line", "rescue"]
 
 #: Seconds after which a queue that was never empty counts as standing.
 STANDING = 0.3
@@ -19,6 +21,19 @@ STANDING = 0.3
 ROUNDS = 2
 #: Requests that take long are waited for longer: this many of them.
 TIMES = 4
+#: Arrivals over requests served, from which on a queue grows, and below which it gets shorter.
+GROWS, SHRINKS = 1.2, 0.8
+#: How many times the target a request may wait in a queue that does neither.
+STEADY = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """What went into a standing queue and what was served out of it, in the latest span of time."""
+
+    seconds: float
+    arrived: int
+    served: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +43,13 @@ class Patience:
     timeout: float
     target: float
 
-    def now(self, standing: float, finished: int, threads: int, service: float) -> float:
-        """The queue was last empty `standing` seconds ago; `finished` requests have ended since; one takes
-        about `service` seconds."""
-        if standing <= STANDING or finished < ROUNDS * threads:
+    def now(self, standing: float, flow: Flow | None, service: float) -> float:
+        """The queue was last empty `standing` seconds ago; one request takes about `service` seconds. No
+        flow: too little has been served to tell."""
+        if flow is None or standing <= STANDING or flow.arrived < flow.served * SHRINKS:
             return self.timeout
-        return min(self.timeout, max(self.target, TIMES * service))
+        target = self.target if flow.arrived > flow.served * GROWS else self.target * STEADY
+        return min(self.timeout, max(target, TIMES * service))
 
 
 # -- how many threads ----------------------------------------------------------------------------------------

@@ -137,9 +137,9 @@ class Settings:
         "cut off. 0: no least rate.", "--write-min-rate", unit="bytes/second", ge=0)
     queue_timeout: float = row(10.0, S.TIMEOUTS, _WORKERS, "A request that has waited for a thread for so "
         "long is answered with 503. 0: never.", "--queue-timeout", unit="seconds", ge=0)
-    queue_target: float = row(5.0, S.TIMEOUTS, _WORKERS, "The same while the queue has not been empty for "
-        "0.3 s, so that in an overload those who are served are served soon. 0: queue-timeout "
-        "always.", "--queue-target", unit="seconds", ge=0)
+    queue_target: float = row(1.0, S.TIMEOUTS, _WORKERS, "The same while the queue has not been empty for "
+        "0.3 s and grows, so that in an overload those who are served are served soon; five times as much "
+        "while it only stands. 0: queue-timeout always.", "--queue-target", unit="seconds", ge=0)
     lame_duck: float = row(0.0, S.TIMEOUTS, _LIVE, "After TERM go on serving for so long while readiness "
         "probes already fail, so that balancers look elsewhere first.", "--lame-duck", unit="seconds", ge=0)
     orphan_timeout: float = row(0.0, S.TIMEOUTS, _WORKERS, "How long a worker whose arbiter is gone goes on "

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from threadcorn.http1.parser import Request
 from threadcorn.http1.response import STAMP
+from threadcorn.policy.concurrency import ROUNDS, Flow, Patience
 from threadcorn.policy.concurrency import STANDING as STANDING_FOR
-from threadcorn.policy.concurrency import Patience
 from threadcorn.worker.connection import Connection
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ DOUBT = 0.25
 RETRY_AFTER = 1
 BODY = b"503 Service Unavailable\nThe server is busy, please try again.\n"
 
+#: Seconds, at least, over which what comes is compared with what is served.
+WINDOW = 0.4
 #: How much of a standing queue's bound is filled. Beyond it a request is refused when it comes.
 FILLED = 0.8
 
@@ -45,9 +47,9 @@ class Admission:
         self._policy = Patience(limits.queue_timeout, limits.queue_target)
         self._probes = limits.probe_paths
         self.last_empty = reactor.now
-        self._finished_then = 0  # requests that had ended by that time,
         self.turned_away = 0  # of what pool threads have ended, what they did not run
-        self._turned_away_then = 0
+        self._window: tuple[float, int, int] | None = None  # see `_measure`
+        self._flow: Flow | None = None
         self.room = sys.maxsize  # requests that may wait without being too late when their turn comes
         self.service = 0.0  # about how long one takes (seconds); the tuner's estimate
         self.patience = limits.queue_timeout
@@ -59,23 +61,37 @@ class Admission:
         self._stamp = ""
         self._answers: dict[tuple[bool, bool], bytes] = {}
 
-    def look(self, standing: float, finished: int, threads: int) -> None:
-        """While the queue was not seen empty for `standing` seconds, after each poll."""
-        served = finished - self._finished_then - (self.turned_away - self._turned_away_then)
-        bound = self._policy.now(standing, served, threads, self.service)
+    def look(self, standing: float, queued: int, finished: int, threads: int) -> None:
+        """While the queue was not seen empty for `standing` seconds, after each poll: `queued` wait."""
+        self._measure(standing, queued, finished, threads)
+        bound = self._policy.now(standing, self._flow, self.service)
         self.room = sys.maxsize
         # Not before it has stood for so long: what a burst does to the rate says little of the next one.
-        if bound < self._policy.timeout and standing > bound:
-            self.room = max(threads, int(served / standing * bound * FILLED))
+        if self._flow is not None and bound < self._policy.timeout and standing > bound:
+            self.room = max(threads, int(self._flow.served / self._flow.seconds * bound * FILLED))
         if bound != self.patience:
             self.patience = bound
             self.patience_ns = ns(bound)
             self._standing_since = ns(self.last_empty + STANDING_FOR)
 
-    def empty(self, now: float, finished: int) -> None:
+    def _measure(self, standing: float, queued: int, finished: int, threads: int) -> None:
+        """Compare what came with what was served, once enough was served to tell."""
+        served = finished - self.turned_away
+        # Whatever came is in the queue still, was served, or was not.
+        came = queued + served + sum(self.shed.values())
+        if self._window is None:
+            self._window = (standing, came, served)
+            return
+        began, came_then, served_then = self._window
+        seconds, newly = standing - began, served - served_then
+        if seconds >= WINDOW and newly >= ROUNDS * threads:
+            self._flow = Flow(seconds, came - came_then, newly)
+            self._window = (standing, came, served)
+
+    def empty(self, now: float) -> None:
         """Nothing waits for a thread."""
         self.last_empty = now
-        self._finished_then, self._turned_away_then = finished, self.turned_away
+        self._window = self._flow = None
         self.room = sys.maxsize
         self.patience = self._policy.timeout
         self.patience_ns = ns(self.patience)

@@ -246,7 +246,7 @@ class Pool:
             events = reactor.poller.poll(0)
             if not events:
                 if not self.waiting:
-                    admission.empty(reactor.now, self.requests)
+                    admission.empty(reactor.now)
                 events = reactor.poller.poll(timeout)
         else:
             events = reactor.poller.poll(timeout)
@@ -255,7 +255,8 @@ class Pool:
         STAMP.refresh(time())
         standing = now - admission.last_empty
         if standing > DOUBT:
-            admission.look(standing, self.requests, len(self.threads))
+            queued = len(ready) + len(events) + len(later) - len(reactor.polls) + len(self.waiting)
+            admission.look(standing, queued, self.requests, len(self.threads))
         came = int(now * 1e9)
         if not ready:
             reactor.batch = came
@@ -269,7 +270,7 @@ class Pool:
         if self.leader is not seat:
             # The lead was taken while we polled; the new leader may sleep already.
             reactor.ring()
-        crowd = len(ready) + len(self.waiting)
+        crowd = len(ready) + len(self.waiting) - len(reactor.polls)
         if crowd > admission.room:
             self._turn_back(seat, min(crowd - admission.room, len(ready)))
         if crowd > reactor.limits.max_queued or reactor.crowded:
