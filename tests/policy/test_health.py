@@ -8,6 +8,7 @@ from threadcorn.policy.health import (
     FINE,
     FlapGuard,
     Health,
+    Judgement,
     Limits,
     Sample,
     Verdict,
@@ -107,10 +108,33 @@ def test_requests_that_wait_long_are_saturation_too() -> None:
 def test_a_limit_that_no_worker_can_keep_is_given_up() -> None:
     """Three in a row that had served nothing; a worker that had served starts the count anew."""
     guard = FlapGuard()
-    assert [guard.recycled("memory", n) for n in (3, 0, 5000, 1, 2)] == [True] * 5
-    assert guard.recycled("lifetime", 0), "others are not concerned"
-    assert guard.recycled("growth", 7) is False
-    assert guard.off
+    memory, growing, life, cpu = (
+        Judgement(Verdict.RECYCLE, reason, "its size") for reason in ("memory", "growth", "lifetime", "cpu")
+    )
+    assert [guard.recycled(memory, n, 1.0) for n in (3, 0, 5000, 1, 2)] == [""] * 5
+    assert guard.recycled(life, 0, 1.0) == "", "a short life is what somebody wanted"
+    assert guard.recycled(cpu, 0, 1.0) == "", "each limit is judged by itself"
+    assert guard.recycled(growing, 7, 1.0).startswith("memory limit not applied any more: ")
+    assert guard.off == {"memory"}
+
+
+def test_few_large_requests_in_a_long_time_are_no_flapping() -> None:
+    guard = FlapGuard()
+    judgement = Judgement(Verdict.RECYCLE, "memory", "its size")
+    assert [guard.recycled(judgement, 4, 3600.0) for _ in range(9)] == [""] * 9
+
+
+def test_a_silent_heart_is_stuck_and_the_worst_verdict_holds() -> None:
+    """Not a fault of memory: it is not replaced twice. Beyond the hard limit it is ended all the same."""
+    health = Health()
+    assert health.judge(sample(1, silent=1.9), Limits()).verdict is Verdict.FINE
+    judgement = health.judge(sample(2, silent=2.5, status="stopped"), Limits(lifetime=1))
+    assert (judgement.verdict, judgement.text) == (
+        Verdict.STUCK,
+        "no heartbeat for 2.5 s, it is stopped by a signal",
+    )
+    hard = Limits(memory_hard=MIB)
+    assert health.judge(sample(3, silent=2.5, memory=2 * MIB), hard).verdict is Verdict.KILL
 
 
 @pytest.mark.parametrize(

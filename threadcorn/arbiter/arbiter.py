@@ -273,8 +273,8 @@ class Arbiter:
             self._tell(e.QueuesEmpty())
         there.tick(now)
         for handle, seconds in self._pulse.silent(self._staff, now, self.settings.timeout):
-            reason = f"no heartbeat for {seconds:.1f} s (timeout)"
-            self._tell(e.Judged(handle.age, e.Verdict.KILL, reason))
+            reason = self._operations.silence(handle, seconds)
+            self._tell(e.Judged(handle.age, e.Verdict.KILL, f"{reason} (timeout)"))
 
     # -- signals -----------------------------------------------------------------------------------------
 

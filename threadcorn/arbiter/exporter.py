@@ -19,6 +19,7 @@ from threadcorn.errors import ProtocolViolation
 from threadcorn.http1.memory import Memory
 from threadcorn.http1.parser import HeadParser, Limits
 from threadcorn.metrics import OPENMETRICS, TEXT, render
+from threadcorn.policy.health import SILENT
 
 __all__ = ["Exporter"]
 
@@ -93,8 +94,7 @@ class Exporter:
         """The arbiter's loop goes round: that is what a restart of the whole could repair. Sick workers are
         its own business; they are named, so that a person sees the truth here as well."""
         view = self._view
-        limit = min(5.0, view.settings().timeout or 5.0)
-        silent = [facts["pid"] for facts in view.workers() if (facts["heartbeat_age"] or 0.0) > limit]
+        silent = [facts["pid"] for facts in view.workers() if (facts["heartbeat_age"] or 0.0) > SILENT]
         body = {"alive": True, "phase": view.supervisor.phase.value, "silent_workers": silent}
         return 200, _JSON, _json(body)
 

@@ -19,7 +19,7 @@ from time import perf_counter
 from threadcorn.arbiter.view import Facts, View
 from threadcorn.arbiter.worker_handle import WorkerHandle
 from threadcorn.policy import events as e
-from threadcorn.policy.cells import OLDEST_WAITING, OPEN, REQUESTS, RUNNING, THREADS, WAITING
+from threadcorn.policy.cells import HEARTBEAT, OLDEST_WAITING, OPEN, REQUESTS, RUNNING, THREADS, WAITING
 from threadcorn.policy.health import FlapGuard, Health, Judgement, Limits, Sample, Verdict
 from threadcorn.policy.incarnation import Incarnation, State
 from threadcorn.settings import Settings
@@ -37,6 +37,10 @@ BUDGET = 0.02
 WATCHED = 0.5
 #: Having been away for so long, we skip a round (seconds).
 AWAY = 3.0
+
+
+#: What the supervisor is told. The others are for people: a worker that is stuck is ended by its timeout.
+_ACTS = {Verdict.RECYCLE: e.Verdict.RECYCLE, Verdict.KILL: e.Verdict.KILL}
 
 
 class Patient:
@@ -194,6 +198,8 @@ class Monitor:
             threads=cells[THREADS],
             waiting=cells[WAITING],
             waited=max(0.0, now - waiting_since / 1e9) if waiting_since else 0.0,
+            silent=max(0.0, now - max(cells[HEARTBEAT] / 1e9, incarnation.ready_at or 0.0)),
+            status=patient.usage.status,
             memory=patient.memory,
             cpu=patient.usage.cpu,
             # Connections come with the clients: a successor would have as many. The others may be a leak.
@@ -201,35 +207,27 @@ class Monitor:
             descriptor_limit=patient.fd_limit,
         )
         judgement = patient.health.judge(sample, self._limits_of(settings, patient))
-        if judgement.verdict is Verdict.RECYCLE and not patient.asked:
-            self._recycle(patient, handle, judgement, sample.requests)
-        elif judgement.verdict is Verdict.KILL:
-            self._count(judgement.reason)
-            self._tell(e.Judged(handle.age, e.Verdict.KILL, judgement.text))
+        if judgement.verdict in _ACTS and not (patient.asked and judgement.verdict is Verdict.RECYCLE):
+            self._act(patient, handle, judgement, sample)
 
     def _limits_of(self, settings: Settings, patient: Patient) -> Limits:
         off = self._guard.off
         lifetime = settings.max_worker_lifetime
         return Limits(
-            memory=0 if off else settings.max_worker_memory,
-            memory_hard=0 if off else settings.max_worker_memory_hard,
+            memory=0 if "memory" in off else settings.max_worker_memory,
+            memory_hard=0 if "memory" in off else settings.max_worker_memory_hard,
             measure=settings.memory_measure,
             lifetime=lifetime + patient.jitter if lifetime else 0.0,
-            cpu=settings.max_worker_cpu,
+            cpu=0.0 if "cpu" in off else settings.max_worker_cpu,
+            descriptors="descriptor" not in off,
         )
 
-    def _recycle(self, patient: Patient, handle: WorkerHandle, judgement: Judgement, requests: int) -> None:
+    def _act(self, patient: Patient, handle: WorkerHandle, judgement: Judgement, sample: Sample) -> None:
         patient.asked = True
-        if not self._guard.recycled(judgement.reason, requests):
-            text = (
-                f"memory limit not applied any more: worker after worker passed it before it had served "
-                f"anything worth mentioning ({judgement.text}); raise --max-worker-memory, then reload"
-            )
-            self._view.notes.append(text)
-            self._log.critical("FLAPPING: %s", text)
+        trouble = self._guard.recycled(judgement, sample.requests, sample.ready_for)
+        if trouble:
+            self._view.notes.append(trouble)
+            self._log.critical("FLAPPING: %s", trouble)
             return
-        self._count(judgement.reason)
-        self._tell(e.Judged(handle.age, e.Verdict.RECYCLE, judgement.text))
-
-    def _count(self, reason: str) -> None:
-        self._view.recycles[reason] = self._view.recycles.get(reason, 0) + 1
+        self._view.recycles[judgement.reason] = self._view.recycles.get(judgement.reason, 0) + 1
+        self._tell(e.Judged(handle.age, _ACTS[judgement.verdict], judgement.text))

@@ -24,6 +24,7 @@ from threadcorn.errors import BootError
 from threadcorn.messages import Message, Ready
 from threadcorn.policy import events as e
 from threadcorn.policy.cells import READY_AT
+from threadcorn.policy.health import silence
 from threadcorn.policy.incarnation import State
 from threadcorn.settings import Settings
 from threadcorn.system.doorway import Doorway, open_admin, open_private
@@ -165,6 +166,10 @@ class Operations:
         if supervisor.leaving is not None and supervisor.leaving.quick:
             return cause, ""
         return postmortem.tell(cause, self.view.records(handle), self.view.now())
+
+    def silence(self, handle: WorkerHandle, seconds: float) -> str:
+        """Why a worker that does not beat is ended."""
+        return silence(seconds, self.view.measured(handle.age).get("status", ""))
 
     # -- small things
 

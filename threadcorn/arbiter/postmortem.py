@@ -13,17 +13,19 @@ from threadcorn.policy.cells import RequestRecord
 __all__ = ["tell"]
 
 LAST = 5
+NAMED = 3
 
 
 def tell(cause: str, records: Sequence[RequestRecord], now: float) -> tuple[str, str]:
-    """The cause with the request that ran longest, in one line, and the lines that go below it.
+    """The cause with the requests that ran, in one line, and the lines that go below it.
 
     `records`: the newest first."""
     running = [record for record in records if record.running]
     before = [record for record in records if not record.running][:LAST]
     if running:
-        others = f" and {len(running) - 1} more" if len(running) > 1 else ""
-        cause = f"{cause} while it ran {running[-1].request}{others}"
+        named = [record.request for record in reversed(running)]  # the oldest first
+        others = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
+        cause = f"{cause} while it ran {', '.join(named[:NAMED])}{others}"
     lines = ["It was running:"] if running else ["No request was running in it."]
     lines += [
         f"  {r.request} from {r.peer or '?'}, for {max(0.0, now - r.start):.3f} s (thread {r.thread})"

@@ -15,7 +15,7 @@ from threadcorn.arbiter.staff import Staff
 from threadcorn.arbiter.worker_handle import WorkerHandle
 from threadcorn.metrics import Ledger
 from threadcorn.policy.cells import FIELDS, HEARTBEAT, Histogram, RequestRecord
-from threadcorn.policy.health import Readiness, Verdict, readiness
+from threadcorn.policy.health import SILENT, Readiness, Verdict, readiness
 from threadcorn.policy.incarnation import Incarnation, State
 from threadcorn.policy.supervisor import Phase, Supervisor
 from threadcorn.settings import Settings
@@ -189,16 +189,14 @@ class View:
             return Readiness(True, ())
         ready = [i for i, _ in self.incarnations() if i.state is State.READY]
         saturated = sum(self.measured(i.age).get("verdict") == Verdict.SATURATED.value for i in ready)
-        limit = self.settings().timeout
         now = self.now()
-        wedged = sum(
+        stuck = sum(
             1
             for incarnation, handle in self.incarnations()
-            if incarnation.state is State.READY
-            and (_age(handle.page.cells[HEARTBEAT], now) or 0.0) > min(5.0, limit or 5.0)
+            if incarnation.state is State.READY and (_age(handle.page.cells[HEARTBEAT], now) or 0.0) > SILENT
         )
         return readiness(
-            ready=len(ready) - wedged,
+            ready=len(ready) - stuck,
             saturated=saturated,
             wanted=max(0, self.settings().min_ready),
             draining=self.supervisor.phase in (Phase.DRAIN, Phase.DONE),

@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, unique
 
-__all__ = ["FINE", "FlapGuard", "Health", "Judgement", "Limits", "Readiness", "Sample", "Verdict", "growth",
-           "readiness", "size"]  # fmt: skip
+__all__ = ["FINE", "SILENT", "FlapGuard", "Health", "Judgement", "Limits", "Readiness", "Sample", "Verdict",
+           "growth", "readiness", "silence", "size"]  # fmt: skip
 
 #: A limit is passed when so many of the last samples are above it.
 AGREE, OF = 3, 5
@@ -29,6 +29,9 @@ AGREE, OF = 3, 5
 DESCRIPTORS = 0.8
 #: A worker all of whose threads are busy, and that finishes nothing for so long, is saturated (seconds).
 NO_PROGRESS = 2.0
+#: A heart that has not beaten for so long belongs to a worker that is stuck (seconds). It beats ten times a
+#: second, also when every thread is in the application.
+SILENT = 2.0
 #: A request waits so long for a thread: saturated as well (seconds).
 LONG_WAIT = 1.0
 #: Growth is judged over at least so many samples, and only when the limit will be reached within AHEAD.
@@ -36,8 +39,10 @@ LEAST_FOR_GROWTH = 20
 AHEAD = 60.0
 #: And only in a worker that is this near to its limit: a small cache that fills is not a leak.
 NEAR = 0.6
-#: A worker replaced for memory that has served fewer requests than this was too big from the start.
+#: A worker that passed a limit having served fewer requests than this, and for fewer seconds, was beyond it
+#: from the start: so many of these in a row prove the limit wrong.
 FEW_REQUESTS = 50
+FEW_SECONDS = 60.0
 FLAPS = 3
 
 
@@ -48,6 +53,7 @@ class Verdict(Enum):
     FINE = "fine"
     SATURATED = "saturated"  # not ready for more; nobody is replaced for it
     RECYCLE = "recycle"
+    STUCK = "stuck"  # not even its caretaker runs; the heartbeat's limit (`timeout`) ends it
     KILL = "kill"
 
 
@@ -61,6 +67,7 @@ class Judgement:
 
 
 FINE = Judgement(Verdict.FINE)
+_RANK = {verdict: rank for rank, verdict in enumerate(Verdict)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +79,7 @@ class Limits:
     measure: str = "pss"
     lifetime: float = 0.0
     cpu: float = 0.0
+    descriptors: bool = True  # a leak of descriptors is a reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +93,8 @@ class Sample:
     threads: int = 1
     waiting: int = 0
     waited: float = 0.0  # the oldest of those that wait
+    silent: float = 0.0  # since its heart beat
+    status: str = ""  # of the process, as psutil has it
     memory: int | None = None
     cpu: float | None = None
     descriptors: int | None = None
@@ -106,13 +116,9 @@ class Health:
 
     def judge(self, sample: Sample, limits: Limits) -> Judgement:
         """One more sample. The worst that holds; of two equally bad ones the first named here."""
-        for look in (self._by_memory, self._by_descriptors, self._by_use, self._by_progress):
-            judgement = look(sample, limits)
-            if judgement is not FINE:
-                self.last = judgement
-                return judgement
-        self.last = FINE
-        return FINE
+        looks = (self._by_memory, self._by_descriptors, self._by_use, self._by_heart, self._by_progress)
+        self.last = max((look(sample, limits) for look in looks), key=lambda found: _RANK[found.verdict])
+        return self.last
 
     @property
     def growth(self) -> float:
@@ -149,7 +155,7 @@ class Health:
         return FINE
 
     def _by_descriptors(self, sample: Sample, limits: Limits) -> Judgement:
-        if sample.descriptors is None or not sample.descriptor_limit:
+        if sample.descriptors is None or not sample.descriptor_limit or not limits.descriptors:
             return FINE
         self._descriptors.append(sample.descriptors > DESCRIPTORS * sample.descriptor_limit)
         if sum(self._descriptors) < AGREE:
@@ -163,6 +169,11 @@ class Health:
         if limits.cpu and sample.cpu is not None and sample.cpu > limits.cpu:
             return Judgement(Verdict.RECYCLE, "cpu", f"used {sample.cpu:.0f} s of CPU time")
         return FINE
+
+    def _by_heart(self, sample: Sample, limits: Limits) -> Judgement:
+        if sample.silent <= SILENT:
+            return FINE
+        return Judgement(Verdict.STUCK, "silent", silence(sample.silent, sample.status))
 
     def _by_progress(self, sample: Sample, limits: Limits) -> Judgement:
         if sample.running < sample.threads or sample.threads <= 0:
@@ -182,22 +193,42 @@ class Health:
 
 
 class FlapGuard:
-    """Whether replacing workers for memory still makes sense."""
+    """Whether replacing workers for what they use still makes sense. `off`: what it makes none for."""
 
     __slots__ = ("_row", "off")
 
     def __init__(self) -> None:
-        self._row = 0
-        self.off = False
+        self._row: dict[str, int] = {}
+        self.off: set[str] = set()
 
-    def recycled(self, reason: str, requests: int) -> bool:
-        """A worker is to be replaced. False: it must not be, and it is said for the first time."""
-        if reason not in ("memory", "growth", "memory_hard"):
-            return True
-        self._row = self._row + 1 if requests < FEW_REQUESTS else 0
-        if self._row >= FLAPS:
-            self.off = True
-        return not self.off
+    def recycled(self, judgement: Judgement, requests: int, ready_for: float) -> str:
+        """A worker is to be replaced. Not empty: it must not be, nor any other for this, and why."""
+        limit = _LIMIT_OF.get(judgement.reason)
+        if limit is None:
+            return ""  # whoever sets a short life wants it
+        flaps = requests < FEW_REQUESTS and ready_for < FEW_SECONDS
+        self._row[limit] = self._row.get(limit, 0) + 1 if flaps else 0
+        if self._row[limit] < FLAPS:
+            return ""
+        self.off.add(limit)
+        return (
+            f"{limit} limit not applied any more: worker after worker passed it before it had served "
+            f"anything worth mentioning ({judgement.text}); raise {_RAISE[limit]}, then reload"
+        )
+
+
+_LIMIT_OF = {
+    "memory": "memory",
+    "growth": "memory",
+    "memory_hard": "memory",
+    "cpu": "cpu",
+    "descriptors": "descriptor",
+}
+_RAISE = {
+    "memory": "--max-worker-memory",
+    "cpu": "--max-worker-cpu",
+    "descriptor": "the number of files that a process may open (LimitNOFILE=, ulimit -n)",
+}
 
 
 def growth(points: Sequence[tuple[float, float]]) -> float:
@@ -232,6 +263,21 @@ def readiness(*, ready: int, saturated: int, wanted: int, draining: bool) -> Rea
     elif ready - saturated < min(wanted, 1):
         reasons.append(f"all {ready} workers are saturated")
     return Readiness(not reasons, tuple(reasons))
+
+
+def silence(seconds: float, status: str) -> str:
+    """No heartbeat, in words. The state of the process says where to look."""
+    where = _WHERE.get(status)
+    return f"no heartbeat for {seconds:.1f} s" + (f", {where}" if where else "")
+
+
+_WHERE = {
+    "stopped": "it is stopped by a signal",
+    "tracing-stop": "a debugger holds it",
+    "disk-sleep": "it hangs in the kernel, most likely for a disk",
+    "running": "it runs code that does not let go of the interpreter",
+    "sleeping": "it waits in code that does not let go of the interpreter",
+}
 
 
 def size(number: int) -> str:
