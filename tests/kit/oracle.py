@@ -21,7 +21,8 @@ _HEAD = re.compile(
     rb"(?P<fields>(?:" + _TOKEN + rb":[\t -~\x80-\xff]*\r\n)*)\r\n"
 )
 _FIELD = re.compile(rb"(" + _TOKEN + rb"):[\t ]*([\t -~\x80-\xff]*)\r\n")
-_HOST_TEXT = rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9\-._~!$&'()*+;=]|%[0-9A-Fa-f]{2})+)"
+_FUTURE = rb"\[[vV][0-9A-Fa-f]+\.[A-Za-z0-9\-._~!$&'()*+;=:]+\]"
+_HOST_TEXT = rb"(?:\[[0-9A-Fa-f:.]+\]|" + _FUTURE + rb"|(?:[A-Za-z0-9\-._~!$&'()*+;=]|%[0-9A-Fa-f]{2})+)"
 _HOST = re.compile(_HOST_TEXT + rb"(?::[0-9]{0,5})?")
 _PATH = re.compile(rb"/[!-\"$-~]*")
 _URL = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://(" + _HOST_TEXT + rb"(?::[0-9]{0,5})?)(?:[/?][!-\"$-~]*)?")
@@ -129,7 +130,9 @@ def _message(head: re.Match[bytes]) -> tuple[bool, int, Message] | Refused:
 
 def _port(host: bytes) -> bool:
     _, colon, port = host.rpartition(b":")
-    if host.startswith(b"["):
+    if re.match(_FUTURE, host):
+        _, colon, port = host[host.index(b"]") :].rpartition(b":")
+    elif host.startswith(b"["):
         try:
             ipaddress.IPv6Address(host[1 : host.index(b"]")].decode())
         except ValueError:

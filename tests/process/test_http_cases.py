@@ -1,4 +1,4 @@
-"""The corpus of tests/corpus over real sockets: what the seam decides is what the client gets.
+"""Corpus and variations (tests/kit) over real sockets: what the seam decides is what the client gets.
 
 The client sends a case, closes its half and reads to the end, so that no test waits for silence; a client
 that has closed its half gets every answer that it would have got. It is nobody whom the server trusts.
@@ -17,6 +17,7 @@ import pytest
 from tests.kit import ServerProcess
 from tests.kit.cases import CORPUS, TEMPLATE, Case, Outcome, cases, mismatch
 from tests.kit.client import Connection, CutShort, Reply, connect
+from tests.kit.variations import variations
 from threadcorn.http1.parser import Limits
 
 APP = """
@@ -63,11 +64,13 @@ def talk(address: str, case: Case, *, slowly: bool) -> str:
 def answers(connection: Connection, case: Case) -> str:
     told: list[dict[str, Any]] = []
     got: list[Outcome] = []
-    for outcome in case.outcomes:
+    first, _, target = case.wire[:40].decode("latin-1").partition(" ")
+    for number, outcome in enumerate(case.outcomes):
         if outcome.get("waits"):
             break
-        reply = connection.reply(method=outcome.get("method", "GET"))
-        if outcome.get("path") == "*" and outcome.get("method") == "OPTIONS":
+        method = outcome.get("method", first if number == 0 else "GET")
+        reply = connection.reply(method=method)
+        if method == "OPTIONS" and (outcome.get("path") == "*" or (number == 0 and target.startswith("* "))):
             # Asked of the server, not of the application.
             if reply.status != 200 or reply.body or reply.get("X-Seen"):
                 return f"OPTIONS * got {reply}"
@@ -103,8 +106,15 @@ def refusal_fault(reply: Reply) -> str:
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_the_corpus_over_a_socket(server: ServerProcess, group: str) -> None:
+    over_sockets(server, [case for case in cases(group) if case.limits == Limits()])
+
+
+def test_the_variations_over_a_socket(server: ServerProcess) -> None:
+    over_sockets(server, [case for case in variations() if case.limits == Limits()])
+
+
+def over_sockets(server: ServerProcess, chosen: list[Case]) -> None:
     before = server.workers()
-    chosen = [case for case in cases(group) if case.limits == Limits()]
     jobs = [(case, False) for case in chosen]
     jobs += [(case, True) for case in chosen if len(case.wire) <= SHORT]
     with ThreadPoolExecutor(CLIENTS) as pool:

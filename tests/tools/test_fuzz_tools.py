@@ -28,6 +28,10 @@ def test_a_run_is_repeatable_and_goes_on(tmp_path) -> None:
     [
         (b"GET / HTTP/1.1\nHost: t\r\n\r\n", "CRLF alone ends a line"),
         (b"GET / HTTP/1.1\r\nHost: a,b\r\n\r\n", "a Host that is one"),
+        (
+            b"POST / HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n3;=\r\nabc\r\n0\r\n\r\n",
+            "the grammar of chunk extensions",
+        ),
         (b"GET http:///x HTTP/1.1\r\nHost: t\r\n\r\n", "the forms of a target"),
     ],
 )

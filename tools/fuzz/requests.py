@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from tests.kit import oracle
 from tests.kit.cases import TEMPLATE, Outcome, cases, play
+from tests.kit.variations import variations
 from threadcorn.http1.memory import Memory
 from threadcorn.http1.parser import HeadParser, Limits
 from tools.fuzz import second_parser
@@ -45,7 +46,8 @@ _OF_LIMITS = (413, 414, 431)
 
 
 def seeds() -> list[bytes]:
-    return [case.wire for case in cases() if len(case.wire) <= LONGEST and case.limits == LIMITS]
+    known = (*cases(), *variations())
+    return [case.wire for case in known if len(case.wire) <= LONGEST and case.limits == LIMITS]
 
 
 class Seam:

@@ -109,7 +109,7 @@ def _framing(raw: bytes) -> tuple[list[tuple[bytes, bytes]], bytes]:
         size = int(line[1], 16)
         at = line.end() + size + 2
         if not size:
-            return sizes, b"\n" + raw[line.end() :]
+            return sizes, b"\r\n" + raw[line.end() :]
 
 
 def _chunked(message: Message) -> bool:
