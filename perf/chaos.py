@@ -176,13 +176,13 @@ class Kills:
         """Stop it, see what it has, end it."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGSTOP)
-            held = list(self._peers(pid))
+            held = list(self.peers(pid))
             os.kill(pid, signal.SIGKILL)
             self.connections += len(held)
             now = time.time()
             self.ports.update(dict.fromkeys(held, now))
 
-    def _peers(self, pid: int) -> Iterator[int]:
+    def peers(self, pid: int) -> Iterator[int]:
         """Ports of the clients whose connections it has."""
         pidfd = os.pidfd_open(pid)
         try:

@@ -71,12 +71,16 @@ class TestQueues:
             eventually(lambda: len(server.workers()) == 1, within=20)
             for slot in (1, 5):
                 assert server.get(f"/force/{slot}").status == 200
-                began = time.monotonic()
-                assert server.get("/").status == 200
-                assert time.monotonic() - began < 1  # nobody looked: the next tick, or never
+                took = []
+                for _ in range(9):
+                    began = time.monotonic()
+                    assert server.get("/").status == 200
+                    took.append(time.monotonic() - began)
+                # T9. The middle one, because the machine may be busy now and then.
+                assert sorted(took)[4] < 0.1, took
 
-    @pytest.mark.parametrize("flags", [(), ("--no-shard",)])
-    @pytest.mark.parametrize(("workers", "burst"), [(2, 16), (4, 64)])
+    @pytest.mark.parametrize("flags", [(), ("--no-steering",), ("--no-shard",)])
+    @pytest.mark.parametrize(("workers", "burst"), [(2, 16), (4, 64), (8, 256)])
     def test_burst_of_kept_connections_is_spread_evenly(
         self, workers: int, burst: int, flags: tuple[str, ...]
     ) -> None:
