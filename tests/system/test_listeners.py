@@ -353,7 +353,7 @@ def test_sixty_thousand_programs_under_connections(groups: list[ShardGroup]) -> 
     """T21: no connection fails, and the memory of this process stays what it was."""
     group = ShardGroup.create(parse("127.0.0.1:0"), 4)
     groups.append(group)
-    over = threading.Event()
+    enough, over = threading.Event(), threading.Event()
     answered = 0
 
     def serve() -> None:
@@ -366,23 +366,26 @@ def test_sixty_thousand_programs_under_connections(groups: list[ShardGroup]) -> 
 
     def ask() -> None:
         nonlocal answered
-        while not over.is_set():
+        while not enough.is_set():
             with socket.create_connection(reach(group), timeout=5) as client:
                 assert client.recv(1) == b"!"
             answered += 1
 
     programs = [random_by_weight([n % 3, n % 5, 1, n % 2]) for n in range(30)]
     with ThreadPoolExecutor(4) as pool:
-        work = [pool.submit(serve), *(pool.submit(ask) for _ in range(3))]
+        server = pool.submit(serve)
+        asking = [pool.submit(ask) for _ in range(3)]
         before = 0
         for turn in range(60_000):
             assert group.attach(programs[turn % 30])
             if turn == 10_000:
                 before = psutil.Process().memory_info().rss
         grown = psutil.Process().memory_info().rss - before
-        over.set()
-        for each in work:
+        enough.set()
+        for each in asking:
             each.result(10)
+        over.set()
+        server.result(10)
     assert answered > 100
     assert grown < 4 << 20, grown
 

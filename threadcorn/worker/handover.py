@@ -19,6 +19,7 @@ import threading
 from functools import partial
 from time import monotonic_ns
 
+from threadcorn.policy.accepting import UNFIT
 from threadcorn.policy.parcel import LARGEST, Parcel, pack, unpack
 from threadcorn.system.berths import Berth
 from threadcorn.worker.announcement import Announcement
@@ -81,6 +82,14 @@ class Handover:
         with self._taking:
             if not self._closed:
                 self.take(berth)
+
+    def watch_over(self) -> None:
+        """A sibling that is stuck does not look into its inbox, and was given something before anybody knew.
+        The caretaker looks there from time to time."""
+        now = monotonic_ns()
+        for sibling in self._neighbours.siblings:
+            if sibling.figure(now) >= UNFIT:
+                self._look_into(sibling.berth)
 
     def take(self, berth: Berth) -> int:
         """Take what waits in an inbox; how many."""

@@ -259,6 +259,7 @@ class Worker:
         if self._telemetry.beat(now):
             self._publish()
             self._acceptor.watch_over()
+            self._handover.watch_over()
             if self._deposits is not None:
                 self._deposits.retry()
         self._stuck.rearm(now)
