@@ -33,7 +33,7 @@ ALLOWED = {
     ("http1/rules.py", "proven_digits"): "the one helper for numbers: a pattern has proven the digits before",
     (
         "http1/response.py",
-        "declared_length",
+        "learn_length",
     ): "what the application says, and text that is proven to be ASCII",
     ("http1/response.py", "refresh"): "a clock",
 }

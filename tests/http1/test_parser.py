@@ -248,7 +248,7 @@ def test_copies_of_the_template_have_room() -> None:
         assert len(template) == count
         copy = template.copy()
         size = sys.getsizeof(copy)
-        for number in range(parser._ROOM):
+        for number in range(memory._ROOM):
             copy[f"HTTP_{number}"] = ""
         assert sys.getsizeof(copy) == size, count
 
