@@ -288,8 +288,8 @@ class Supervisor:
     def _go_on_leaving(self, leaving: Leaving) -> None:
         while leaving.advance(self._now):
             if leaving.stage is Stage.GATED:
-                self._note(What.GATED)
                 self._say(e.Gate())
+                self._note(What.GATED)  # after it: who reads it may rely on it
                 continue
             for incarnation in self.crew:
                 if incarnation.state is not State.DYING:
