@@ -216,9 +216,13 @@ class Pool:
             thread = self.parked.pop() if self.parked else None
             if thread is None:
                 self.waiting.append(work)
-                return
-            thread.work = work
-        thread.gate.release()
+                leader = self.leader
+            else:
+                thread.work = work
+        if thread is not None:
+            thread.gate.release()
+        elif leader is not None and leader.polling:
+            self.reactor.ring()
 
     # -- events
 
@@ -238,8 +242,8 @@ class Pool:
         if reactor.crew:
             timeout = reactor.on_poll(timeout)
         seat.polling = True
-        # After `polling` is set, not before: `push` looks at it after it has appended.
-        if ready or later:
+        # After `polling` is set, not before: `push` and `dispatch` look at it after they have appended.
+        if ready or later or self.waiting:
             events = reactor.poller.poll(0)
         elif reactor.now - admission.last_empty > DOUBT:
             # Is there really nothing? A poll that may sleep does not tell whether it did.

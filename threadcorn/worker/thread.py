@@ -128,6 +128,10 @@ class PoolThread(threading.Thread, Seat):
                     switches = now
                 if pool.stopping:
                     return
+                if pool.waiting:
+                    # A caretaker that read it has lost the lead to us meanwhile: nobody else would come for it.
+                    pool.promote(self)
+                    return
                 pool.poll(self)
                 continue
             conn = connections.get(fd)

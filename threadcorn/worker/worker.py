@@ -323,7 +323,7 @@ class Worker:
                     continue
             conn.token.release()
             if conn.again:
-                reactor.ready.append((fd, 0))
+                pool.push(fd)  # which rings, should a thread have taken the lead and sleep in its poll
 
     def _parsers(self) -> list[HeadParser]:
         parsers = getattr(self, "_own_parsers", None)
