@@ -38,7 +38,8 @@ YIELD_BUSY = 0.01
 YIELDS_BUSY = 5
 #: Queues that are looked at for one connection. With more, some of the siblings' wait for the next look.
 QUEUES = 32
-_EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+#: The last one is epoll's: max_user_watches.
+_EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC))
 _NOTHING = frozenset((errno.EAGAIN, errno.EWOULDBLOCK))
 
 #: A listener and the index of its address.
@@ -312,7 +313,11 @@ class Acceptor:
         conn.trusted = limits.may_forward(conn.peer)
         if limits.proxy_protocol:
             conn.intake = Announcement(limits.proxy_protocol, limits.may_announce(conn.peer))
-        reactor.add(conn, reactor.now + reactor.limits.header_timeout)
+        try:
+            reactor.add(conn, reactor.now + reactor.limits.header_timeout)
+        except OSError as error:
+            self._accept_failed(error)
+            return False
         return True
 
     def _accept_failed(self, error: OSError) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from threadcorn.system.poller import hung_up
 from threadcorn.system.transport import GONE, FileSpan, Outbox, Truncated, regular_file
-from threadcorn.wsgi.gateway import ClientGone
+from threadcorn.wsgi.gateway import ClientGone, Unsendable
 
 if TYPE_CHECKING:
     from threadcorn.worker.reactor import Reactor
@@ -184,16 +184,15 @@ class Connection:
             data = os.pread(descriptor, min(count, 1 << 18), offset)
             if not data:
                 self.broken = True
-                raise ClientGone("the file became shorter while it was sent")
+                raise Unsendable("the file became shorter while it was sent")
             self.write(data)
             offset += len(data)
             count -= len(data)
 
     def _gone(self, error: OSError) -> ClientGone:
-        if error.errno not in GONE:
-            raise error
+        # Whatever it is, this connection cannot go on, and no other one need notice.
         self.broken = True
-        return ClientGone(str(error))
+        return (ClientGone if error.errno in GONE else Unsendable)(str(error))
 
     def _outbox(self) -> Outbox:
         out = self.out
@@ -219,7 +218,7 @@ class Connection:
         except OSError as error:
             # The disk that takes what does not fit into memory is full: the response is lost, nothing else.
             self.broken = True
-            raise ClientGone(f"cannot keep the rest of a response: {error}") from error
+            raise Unsendable(f"the rest of it cannot be kept: {error}") from error
         if first:
             self.reactor.want_write(self)
         self._flush()
@@ -237,7 +236,7 @@ class Connection:
             raise self._gone(error) from None
         except Truncated as error:
             self.broken = True
-            raise ClientGone(str(error)) from None
+            raise Unsendable(str(error)) from None
         if out.more:
             self.reactor.push(self.fd)
 

@@ -139,7 +139,11 @@ class Handover:
         conn.since = 0 if known.fresh else 1
         conn.rest = data
         self.received += 1
-        reactor.add(conn, now + wait)
+        try:
+            reactor.add(conn, now + wait)
+        except OSError as error:
+            self._log.error("A connection of a sibling's was closed, it cannot be watched: %s", error.strerror)
+            return
         if data and conn.phase is not Phase.CLOSED:
             reactor.push(conn.fd)
 

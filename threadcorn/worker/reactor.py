@@ -138,7 +138,8 @@ class Reactor:
             self.poller.unregister(fd)
 
     def add(self, conn: Connection, deadline: float) -> None:
-        """Take a new connection in. Bytes that are there already raise an event."""
+        """Take a new connection in. Bytes that are there already raise an event. Raises OSError when the
+        system has no room for one more to be watched; then the connection is closed."""
         conn.deadline = deadline
         if self._peers is not None and not self._admit(conn):
             return
@@ -149,7 +150,12 @@ class Reactor:
             self.connections[conn.fd] = conn
         self.look_at(conn, min(deadline, self.now + self.look_every))
         conn.entered()
-        self.poller.register(conn.fd, EDGE | IN | HANG_UP)
+        try:
+            self.poller.register(conn.fd, EDGE | IN | HANG_UP)
+        except OSError:
+            self.close(conn)
+            conn.token.release()
+            raise
         conn.token.release()
         if conn.again:
             self.push(conn.fd)

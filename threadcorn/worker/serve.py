@@ -21,7 +21,7 @@ from threadcorn.worker.reactor import Reactor
 from threadcorn.worker.streaming import BodySource
 from threadcorn.worker.stuck import TIMED_OUT, Guard, Interrupted, Stuck
 from threadcorn.worker.timing import TimedResponse, Watch
-from threadcorn.wsgi.gateway import ClientGone, Response, WrongLength
+from threadcorn.wsgi.gateway import ClientGone, Response, Unsendable, WrongLength
 
 #: The outcome of a request that was refused because of overload.
 SHED = "503 Service Unavailable"
@@ -208,13 +208,13 @@ class Service:
         response.keep = False
         ended = response.ended
         response.dead()
-        if isinstance(error, ClientGone):
+        if isinstance(error, ClientGone) and not isinstance(error, Unsendable):
             self._log.debug("Client %s went away: %s (%s)", conn.peer, line, error)
             return ""
         if isinstance(error, Interrupted):
             return TIMED_OUT  # the caretaker has told it, and answered
         self.errors += 1
-        if isinstance(error, WrongLength):
+        if isinstance(error, (WrongLength, Unsendable)):
             self._log.error("Cut the response to %s: %s", line, error)
         else:
             self._log.error("Error handling request %s", line, exc_info=error)
@@ -224,6 +224,8 @@ class Service:
                 conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 conn.broken = True
             return response.status
+        if conn.broken:
+            return ""
         try:
             conn.write(error_response(500, body=request.method != "HEAD"))
         except ClientGone:

@@ -56,6 +56,11 @@ class ClientGone(ConnectionError):
     """The client closed, or was too slow for the limits; nothing more can be sent to it."""
 
 
+class Unsendable(ClientGone):
+    """A response ends here, and that is not the client's doing: a disk is full, a file became shorter, the
+    kernel has no memory."""
+
+
 class WrongLength(Exception):
     """The application gave more or fewer bytes than its Content-Length said."""
 
