@@ -176,7 +176,7 @@ class Connection:
         out = self._outbox()
         self._began_to_wait(out)
         out.append_file(span)
-        self.reactor.want_write(self)
+        self._want_room()
         self._flush()
 
     def _write_read_file(self, descriptor: int, offset: int, count: int) -> None:
@@ -202,6 +202,12 @@ class Connection:
             self.wrote_at = reactor.clock()
         return out
 
+    def _want_room(self) -> None:
+        try:
+            self.reactor.want_write(self)
+        except OSError as error:
+            raise self._gone(error) from None
+
     def _began_to_wait(self, out: Outbox) -> None:
         """Judge the client's rate from now on: while nothing waited for it, it had nothing to take."""
         if not out.size:
@@ -220,7 +226,7 @@ class Connection:
             self.broken = True
             raise Unsendable(f"the rest of it cannot be kept: {error}") from error
         if first:
-            self.reactor.want_write(self)
+            self._want_room()
         self._flush()
         limits = self.reactor.limits
         if out.size > limits.response_memory + limits.response_spool:

@@ -243,7 +243,7 @@ class Pool:
             timeout = reactor.on_poll(timeout)
         seat.polling = True
         # After `polling` is set, not before: `push` and `dispatch` look at it after they have appended.
-        if ready or later or self.waiting:
+        if ready or later or (self.waiting and seat is not self.caretaker):
             events = reactor.poller.poll(0)
         elif reactor.now - admission.last_empty > DOUBT:
             # Is there really nothing? A poll that may sleep does not tell whether it did.
