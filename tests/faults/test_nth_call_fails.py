@@ -8,6 +8,7 @@ behind, no descriptor, no thread; the worker is the same and serves the next req
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -123,7 +124,8 @@ def client(server: ServerProcess, behave: object) -> str:
         except CutShort as cut:
             assert cut.how in ("closed", "reset"), f"{behave}: {cut}"
             return cut.how
-        except (ConnectionResetError, BrokenPipeError):
+        except OSError as error:
+            assert error.errno in (errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN)
             return "reset"
 
 
@@ -205,7 +207,9 @@ def every_call(server: ServerProcess, call: str, error: str) -> None:
     leader = int(server.get("/thread").body)  # there is one pool thread
     for fault in FaultPlan([leader], call, error):
         seen = one_run(server, fault)
-    assert {"200", "200 200 200"} >= {seen[name] for name in seen if name != "bad"}, f"without a fault: {seen}"
+    assert {"200", "200 200 200"} >= {seen[name] for name in seen if name != "bad"}, (
+        f"without a fault: {seen}"
+    )
 
 
 @pytest.mark.parametrize(("call", "error"), QUICK)

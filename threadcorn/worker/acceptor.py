@@ -149,8 +149,13 @@ class Acceptor:
             self._reactor.unwatch(fd)
         for fd, (group, listener, shared) in wanted.items():
             if fd not in self._watched:
+                try:
+                    self._reactor.watch(fd, partial(self._readable, group, listener), shared)
+                except OSError as error:  # no memory for it; later perhaps
+                    self._unwatch_locked()
+                    self._exhausted(error)
+                    return
                 self._watched[fd] = (group, listener)
-                self._reactor.watch(fd, partial(self._readable, group, listener), shared)
 
     def _others(self) -> list[Berth]:
         return [sibling.berth for sibling in self._neighbours.siblings]
@@ -324,19 +329,23 @@ class Acceptor:
         if error.errno in _NOTHING:
             return
         if error.errno in _EXHAUSTED:
-            self.failed += 1
-            self._paused_until = self._reactor.now + PAUSE
             self.pause()
-            if not self._complained:
-                self._complained = True
-                self._log.error(
-                    "Cannot accept: %s. Accepting pauses until connections end; raise the limit on open "
-                    "files (ulimit -n, LimitNOFILE=) or lower worker_connections.",
-                    error.strerror,
-                )
+            self._exhausted(error)
             return
         # Anything else belongs to the one connection that was being accepted (accept(2), "error handling").
         self._log.debug("accept: %s", error)
+
+    def _exhausted(self, error: OSError) -> None:
+        self.failed += 1
+        self._polled = False
+        self._paused_until = self._reactor.now + PAUSE
+        if not self._complained:
+            self._complained = True
+            self._log.error(
+                "Cannot accept: %s. Accepting pauses until connections end; raise the limit on open "
+                "files (ulimit -n, LimitNOFILE=) or lower worker_connections.",
+                error.strerror,
+            )
 
 
 def _nothing() -> None:

@@ -142,7 +142,9 @@ class Handover:
         try:
             reactor.add(conn, now + wait)
         except OSError as error:
-            self._log.error("A connection of a sibling's was closed, it cannot be watched: %s", error.strerror)
+            self._log.error(
+                "A connection of a sibling's was closed, it cannot be watched: %s", error.strerror
+            )
             return
         if data and conn.phase is not Phase.CLOSED:
             reactor.push(conn.fd)

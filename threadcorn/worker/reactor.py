@@ -129,9 +129,13 @@ class Reactor:
 
     def watch(self, fd: int, handler: Callable[[], None], shared: bool = False) -> None:
         """Call `handler` on the leader whenever `fd` is readable (level-triggered). What several workers
-        watch, `shared`, does not wake all of them."""
+        watch, `shared`, does not wake all of them. Raises OSError."""
         self.special[fd] = handler
-        self.poller.register(fd, IN | EXCLUSIVE if shared else IN)
+        try:
+            self.poller.register(fd, IN | EXCLUSIVE if shared else IN)
+        except OSError:
+            del self.special[fd]
+            raise
 
     def unwatch(self, fd: int) -> None:
         if self.special.pop(fd, None) is not None:
