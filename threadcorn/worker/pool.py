@@ -214,11 +214,11 @@ class Pool:
         """From a leader that does not enter the application: to a parked thread, or into `waiting`."""
         with self.mutex:
             thread = self.parked.pop() if self.parked else None
-            if thread is None:
-                self.waiting.append(work)
-                leader = self.leader
-            else:
+            if thread is not None:
                 thread.work = work
+            else:
+                self.waiting.append(work)
+            leader = self.leader
         if thread is not None:
             thread.gate.release()
         elif leader is not None and leader.polling:

@@ -129,7 +129,7 @@ class PoolThread(threading.Thread, Seat):
                 if pool.stopping:
                     return
                 if pool.waiting:
-                    # A caretaker that read it has lost the lead to us meanwhile: nobody else would come for it.
+                    # A caretaker that read it has lost the lead to us: nobody else would come for it.
                     pool.promote(self)
                     return
                 pool.poll(self)
