@@ -276,12 +276,12 @@ class Abuser:
 
         await asyncio.gather(*(client() for _ in range(connections)))
 
-    async def mixture(self, duration: float, rate: float) -> None:
-        """Everything, `rate` events a second; every tenth is a good request."""
+    async def mixture(self, duration: float, rate: float, only: list[str]) -> None:
+        """Everything, or `only` these kinds, `rate` events a second; every tenth is a good request."""
         began = time.monotonic()
         tasks: set[asyncio.Task[None]] = set()
         sent = 0
-        names = list(self.kinds)
+        names = only or list(self.kinds)
         while (now := time.monotonic() - began) < duration:
             while sent < now * rate:
                 sent += 1
@@ -359,7 +359,7 @@ async def main_loop(server: Running, options: argparse.Namespace) -> int:
     if options.requests:
         run = asyncio.create_task(abuser.bad_requests(options.requests, options.connections))
     else:
-        run = asyncio.create_task(abuser.mixture(options.duration, options.rate))
+        run = asyncio.create_task(abuser.mixture(options.duration, options.rate, options.kinds))
     early: dict[int, State] | None = None
     while not run.done():
         with contextlib.suppress(asyncio.TimeoutError):
@@ -402,6 +402,7 @@ def main() -> int:
     parser.add_argument("--connections", type=int, default=50, help="at a time, with --requests (50)")
     parser.add_argument("--duration", type=float, default=60.0, help="seconds of mixed abuse (60)")
     parser.add_argument("--rate", type=float, default=100.0, help="events a second (100)")
+    parser.add_argument("--kinds", type=str.split, default=[], help="in place of all: 'reset upload', ...")
     parser.add_argument("--every", type=float, default=10.0, help="seconds between two lines (10)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("flags", nargs="*", help="behind --: flags for threadcorn")

@@ -294,6 +294,12 @@ class Reactor:
             self.push(conn.fd)
         return drained
 
+    def flush_for_owner(self, conn: Connection, out: Outbox) -> None:
+        """The same by somebody else than the owner. He may have tried meanwhile, found us at it, and gone:
+        then nobody has noticed that the response has left."""
+        if self.flush(conn, out) and conn.phase is Phase.FLUSHING:
+            self.push(conn.fd)
+
     def look_at(self, conn: Connection, when: float) -> None:
         """Look at the deadline of `conn` at `when`, or before. The deadline itself must be set already."""
         with self._lock:

@@ -143,7 +143,7 @@ class PoolThread(threading.Thread, Seat):
                 if mask & HANG_UP:
                     conn.hear_hang_up(True)  # the owner, or whoever takes its request, will see it
                 if conn.out is not None:
-                    reactor.flush(conn, conn.out)
+                    reactor.flush_for_owner(conn, conn.out)
                 continue
             conn.again = False
             if (mask & HANG_UP or conn.out is not None) and pool.unusual(conn, mask):

@@ -313,7 +313,7 @@ class Worker:
                 if mask & HANG_UP:
                     conn.hear_hang_up(True)
                 if conn.out is not None:
-                    reactor.flush(conn, conn.out)
+                    reactor.flush_for_owner(conn, conn.out)
                 continue
             conn.again = False
             if not pool.unusual(conn, mask) and not self._handover.pass_on(conn):
