@@ -9,9 +9,11 @@ Exit codes: 0 done; 1 the server says no (not ready, reload failed, refused); 2 
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import socket
+import stat
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +28,12 @@ REPORTS = 3.0
 PAUSE = 0.05
 
 Facts = dict[str, Any]
+
+_WHY_NOBODY = {
+    errno.ENOENT: "there is no such socket; does the server run, and with this --control-socket?",
+    errno.ECONNREFUSED: "no server is behind it (any more)",
+    errno.EACCES: "permission denied; only root and the server's own user may ask",
+}
 
 
 class Trouble(Exception):
@@ -48,7 +56,10 @@ class Server:
             self._socket.connect(path)
         except OSError as error:
             self._socket.close()
-            raise Trouble(f"nobody answers at {path}: {error.strerror}", NOBODY) from error
+            why = _WHY_NOBODY.get(error.errno or 0, error.strerror or str(error))
+            if os.path.exists(path) and not stat.S_ISSOCK(os.stat(path).st_mode):
+                why = "it is not a socket"
+            raise Trouble(f"nobody answers at {path}: {why}", NOBODY) from error
 
     def __enter__(self) -> Server:
         return self
@@ -63,7 +74,8 @@ class Server:
             while b"\n" not in self._rest:
                 data = self._socket.recv(65536)
                 if not data:
-                    raise Trouble(f"the server at {self._path} has closed the connection", NOBODY)
+                    who = "it has ended, or you are neither root nor its user"
+                    raise Trouble(f"the server at {self._path} has closed the connection: {who}", NOBODY)
                 self._rest += data
         except OSError as error:
             raise Trouble(f"the server at {self._path} does not answer: {error}", NOBODY) from error
@@ -97,6 +109,8 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _seconds(value: float | None) -> str:
     if value is None:
         return "-"
+    if 0 < value < 0.001:
+        return f"{value * 1e6:.0f}us"
     if value < 1:
         return f"{value * 1000:.0f}ms"
     if value < 120:
@@ -124,6 +138,7 @@ def _status(server: Server, args: argparse.Namespace) -> Outcome:
         f"threadcorn {facts['version']}: {facts['phase']}, {workers}, {ready}",
         f"up {_seconds(facts['uptime'])}, generation {facts['generation']}, at {where}",
         f"{facts['requests']} requests, {facts['errors']} errors",
+        _recent(facts["recent"]),
     ]
     lines += [
         f"{name}: " + ", ".join(f"{what} {n}" for what, n in sorted(facts[name].items()))
@@ -132,6 +147,15 @@ def _status(server: Server, args: argparse.Namespace) -> Outcome:
     ]
     lines += [f"NOTE: {note}" for note in facts["notes"]]
     return (OK if facts["ready"] else NO), facts, "\n".join(lines)
+
+
+def _recent(facts: Facts) -> str:
+    app, wait = facts["app"], facts["ready_wait"]
+    return (
+        f"last {_seconds(facts['seconds'])}: {app['count'] / max(0.1, facts['seconds']):.1f} requests/s, "
+        f"application p50 {_seconds(app['p50'])} p99 {_seconds(app['p99'])}, "
+        f"wait p50 {_seconds(wait['p50'])} p99 {_seconds(wait['p99'])}"
+    )
 
 
 _WORKER_COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
@@ -183,12 +207,17 @@ def _requests(server: Server, args: argparse.Namespace) -> Outcome:
 def _request_table(rows: Sequence[Facts]) -> str:
     if not rows:
         return "nothing runs"
+    heads = ["AGE", "SLOT", "PID", "THREAD", "REQUEST", "PEER"]
     cells = [
-        [_seconds(row["age"]), str(row["slot"]), str(row["pid"]), str(row["thread"]), row.get("verdict", ""),
-         f"{row['method']} {row['path']}", row["peer"], row.get("top", "")]
+        [_seconds(row["age"]), str(row["slot"]), str(row["pid"]), str(row["thread"]),
+         f"{row['method']} {row['path']}", row["peer"]]
         for row in rows
     ]  # fmt: skip
-    return _table(["AGE", "SLOT", "PID", "THREAD", "IS", "REQUEST", "PEER", "AT"], cells)
+    if "verdict" in rows[0]:  # the workers were asked
+        heads += ["IS", "AT"]
+        for cell, row in zip(cells, rows, strict=True):
+            cell += [row["verdict"], row["top"]]
+    return _table(heads, cells)
 
 
 def _stacks(server: Server, args: argparse.Namespace) -> Outcome:
@@ -196,7 +225,8 @@ def _stacks(server: Server, args: argparse.Namespace) -> Outcome:
     lines = []
     for report in reports:
         lines.append(f"worker {report['pid']} (slot {report['slot']})")
-        for thread in report.get("threads", ()):
+        # Those that run something first: it is what one looks for.
+        for thread in sorted(report.get("threads", ()), key=lambda one: not one["running"]):
             what = thread.get("verdict", "leads" if thread["leads"] else "parked")
             lines.append(f"  thread {thread['number']}: {what}")
             lines += [f"    {line}" for entry in thread["stack"] for line in entry.rstrip().splitlines()]
@@ -287,18 +317,13 @@ def _screen(facts: Facts, before: Facts | None, seconds: float) -> str:
     rate = ""
     if before is not None and seconds > 0:
         rate = f", {(whole['requests'] - before['server']['requests']) / seconds:.0f} requests/s"
-    app = facts["latencies"]["app"]
-    wait = facts["latencies"]["ready_wait"]
     head = f"threadcorn {whole['version']}  {whole['phase']}  up {_seconds(whole['uptime'])}"
     workers = f"{whole['workers_ready']}/{whole['workers_wanted']} workers"
-    times = (
-        f"{name} p50 {_seconds(one['p50'])} p99 {_seconds(one['p99'])}"
-        for name, one in (("app", app), ("wait", wait))
-    )
     lines = [
         f"{head}  {workers}  {whole['requests']} requests{rate}",
-        "   ".join(times),
+        _recent(whole["recent"]),
         "" if whole["ready"] else "NOT READY: " + "; ".join(whole["reasons"]),
+        *(f"NOTE: {note}" for note in whole["notes"]),
         _worker_table(facts["workers"]),
         "",
         _request_table(facts["requests"][:20]),
@@ -362,10 +387,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             code, data, text = COMMANDS[args.command][0](server, args)
     except Trouble as trouble:
         print(f"threadcornctl: {trouble}", file=sys.stderr)
+        if args.json:
+            print(json.dumps({"error": str(trouble)}))
         return trouble.code
     except KeyboardInterrupt:
         return OK
-    print(json.dumps(data) if args.json else text)
+    try:
+        print(json.dumps(data) if args.json else text, flush=True)
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return code
 
 

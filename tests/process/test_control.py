@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import re
+import signal
 import socket
 import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tests.kit.admin import ADMIN, CONTROL, ctl, facts, look
 from tests.kit.eventually import eventually
-from tests.kit.server import ServerProcess, run_cli
+from tests.kit.server import ServerProcess, environment, run_cli
 
 APP = """
 def app(environ, start):
@@ -31,6 +38,7 @@ def test_looking(tmp_path: object) -> None:
         status = ctl(server, "status")
         assert status.code == 0, status.err
         assert "serving, 2 of 2 workers ready, ready" in status.out
+        assert re.search(r"last [\d.]+m?s: [\d.]+ requests/s, application p50 ", status.out)
         rows = json.loads(ctl(server, "--json", "workers").out)
         assert [row["pid"] for row in rows] == sorted(server.workers())
         (request,) = json.loads(ctl(server, "requests", "--json").out)
@@ -101,6 +109,62 @@ def test_secrets_are_not_shown() -> None:
         assert held.reply().status == 200
         eventually(lambda: facts(server)["finished"])
         assert facts(server)["finished"][0]["path"] == "/hold/it?..."
+
+
+def test_top_lives_in_a_terminal() -> None:
+    """A screen that changes, with every worker in it; Ctrl-C (a SIGINT) ends it in good order."""
+    with ServerProcess("tests.kit.apps:hello", *CONTROL, "--workers", "2", check_descriptors=False) as server:
+        ours, theirs = pty.openpty()
+        command = [sys.executable, "-m", "threadcorn.ctl", "-s", "control.sock", "top", "--interval", "0.1"]
+        env = environment({"TERM": "xterm", "COLUMNS": "160", "LINES": "40"})
+        with subprocess.Popen(
+            command, cwd=server.directory, env=env, stdin=theirs, stdout=theirs, stderr=theirs,
+            start_new_session=True,
+        ) as top:  # fmt: skip
+            os.close(theirs)
+            os.set_blocking(ours, False)
+            seen = ""
+
+            def shown(text: str) -> bool:
+                nonlocal seen
+                try:
+                    seen += os.read(ours, 65536).decode(errors="replace")
+                except (BlockingIOError, OSError):
+                    pass
+                return text in seen
+
+            for pid in server.workers():
+                eventually(lambda pid=pid: shown(str(pid)), within=20)
+            for _ in range(25):
+                server.get("/")
+            eventually(lambda: shown("25 requests"), within=20)
+            top.send_signal(signal.SIGINT)
+            assert eventually(lambda: shown("") and top.poll() is not None and [top.returncode]) == [0]
+            assert "Traceback" not in seen
+        os.close(ours)
+
+
+def left_behind(path: str) -> None:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(path)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda path: None, "there is no such socket"),
+        (lambda path: open(path, "w").close(), "it is not a socket"),
+        (left_behind, "no server is behind it"),
+    ],
+)
+def test_why_nobody_answers(make: Callable[[str], object], words: str, tmp_path: Path) -> None:
+    """Exit code 3 and what to look for; with --json as JSON too."""
+    path = str(tmp_path / "control.sock")
+    make(path)
+    done = run_cli("-s", path, "--json", "status", module="threadcorn.ctl")
+    assert done.code == 3
+    assert words in done.err
+    assert words in json.loads(done.out)["error"]
 
 
 def test_stop() -> None:

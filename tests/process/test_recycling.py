@@ -204,7 +204,7 @@ def test_a_stuck_worker_is_found_dumped_and_replaced_and_gets_nobody_meanwhile(
                     rows = {row["pid"]: row for row in facts(server, "/readyz")["workers"]}
                     if victim in rows:  # else it died just now
                         said.add(rows[victim]["verdict"])
-        assert answered.total() > 100
+        assert answered.total() > 20
         assert victim not in answered, answered
         assert slowest < 2.5, "somebody waited for it"
         assert "stuck" in said

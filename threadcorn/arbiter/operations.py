@@ -132,6 +132,7 @@ class Operations:
             self.desk.turn()
             now = self.view.now()
             self.monitor.tick(now)
+            self.view.remember(now)
             if not self.systemd.silent:
                 self.systemd.turn(now, self._words())
             if self._statsd is not None and now >= self._statsd.next:

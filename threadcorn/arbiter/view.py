@@ -6,7 +6,9 @@ afterwards what it counted is in the ledger.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from operator import sub
 from typing import Any
 
 from threadcorn import __version__
@@ -30,6 +32,8 @@ Row = tuple[Incarnation, WorkerHandle, Mapping[str, int]]
 _COUNTER_CELLS = tuple(field.name for field in FIELDS if field.kind == "counter")
 _SHOWN = ("threads", "running", "waiting", "open", "idle", "requests", "errors", "timed_out", "slow", "shed",
           "accepted")  # fmt: skip
+#: Seconds between two memories, and how many are kept: the oldest is about a minute old.
+REMEMBER, MEMORIES = 10.0, 6
 _QUANTILES = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))
 
 
@@ -56,6 +60,8 @@ class View:
         #: What the monitor has measured of each worker, by age; see `monitor.Patient.facts`.
         self.measured: Callable[[int], Facts] = lambda age: {}
         self.notes: list[str] = []
+        self._memories: deque[tuple[float, tuple[Histogram, ...]]] = deque(maxlen=MEMORIES)
+        self._next_memory = 0.0
         self.cost = 0.0
 
     # -- the dead
@@ -165,12 +171,26 @@ class View:
         return counters
 
     def latencies(self) -> Facts:
-        """Quantiles in seconds since the start."""
-        found: Facts = {}
-        for histogram in self.histograms():
-            found[histogram.name] = {name: histogram.quantile(q) for name, q in _QUANTILES}
-            found[histogram.name]["count"] = histogram.total
-        return found
+        """Quantiles in seconds, since the start."""
+        return {histogram.name: _quantiles(histogram) for histogram in self.histograms()}
+
+    def remember(self, now: float) -> None:
+        """Keep what has been counted so far, now and then: what was a minute ago cannot be asked later."""
+        if now >= self._next_memory:
+            self._next_memory = now + REMEMBER
+            self._memories.append((now, self.histograms()))
+
+    def recent(self) -> Facts:
+        """The last minute, or what there is of it: how many seconds, and the quantiles of these."""
+        now = self.now()
+        if not self._memories:
+            return {"seconds": round(now - self._began, 1), **self.latencies()}
+        then, before = self._memories[0]
+        grown = [
+            Histogram(new.name, tuple(map(sub, new.counts, old.counts)))
+            for new, old in zip(self.histograms(), before, strict=True)
+        ]
+        return {"seconds": round(now - then, 1), **{one.name: _quantiles(one) for one in grown}}
 
     def histograms(self) -> tuple[Histogram, ...]:
         """Of everybody, dead and alive."""
@@ -222,6 +242,7 @@ class View:
             "addresses": there.addresses() if there is not None else [],
             "requests": int(sum(values.get("requests", 0) for values in totals)),
             "errors": int(sum(values.get("errors", 0) for values in totals)),
+            "recent": self.recent(),
             "exits": dict(self.exits),
             "recycles": dict(self.recycles),
             "notes": list(self.notes),
@@ -239,6 +260,10 @@ class View:
             "queues": self.depths(),
             "machine": _present(machine()),
         }
+
+
+def _quantiles(histogram: Histogram) -> Facts:
+    return {name: histogram.quantile(q) for name, q in _QUANTILES} | {"count": histogram.total}
 
 
 def _age(stamp: int, now: float) -> float | None:

@@ -5,6 +5,8 @@
 const PERIOD = 1000;
 const KEPT = 300;
 const history = { rate: [], memory: [], running: [], waiting: [], cpu: [] };
+const SVG = "http://www.w3.org/2000/svg";
+const marks = new Map();
 let before = null;
 
 const at = (id) => document.getElementById(id);
@@ -12,9 +14,11 @@ const put = (id, text) => { at(id).textContent = text; };
 
 function seconds(value) {
   if (value === null || value === undefined) return "–";
+  if (value === 0) return "0";
   if (value < 0.001) return `${Math.round(value * 1e6)} µs`;
   if (value < 1) return `${(value * 1000).toFixed(value < 0.1 ? 1 : 0)} ms`;
-  if (value < 120) return `${value.toFixed(1)} s`;
+  if (value < 120) return `${value.toFixed(value < 10 ? 1 : 0)} s`;
+  if (value < 3600) return `${Math.floor(value / 60)} min`;
   return `${Math.floor(value / 3600)} h ${Math.floor(value / 60) % 60} min`;
 }
 
@@ -22,7 +26,7 @@ const size = (value) => (value === null || value === undefined ? "–" : `${(val
 const share = (value) => (value === null || value === undefined ? "–" : `${Math.round(value * 100)} %`);
 const sum = (rows, key) => rows.reduce((total, row) => total + (row[key] || 0), 0);
 
-function table(id, heads, rows) {
+function table(id, heads, rows, empty = "nothing") {
   const element = at(id);
   const body = [];
   const line = document.createElement("tr");
@@ -31,7 +35,7 @@ function table(id, heads, rows) {
     cell.textContent = head;
     line.append(cell);
   }
-  body.push(line);
+  if (heads.length) body.push(line);
   for (const row of rows) {
     const tr = document.createElement("tr");
     for (const value of row) {
@@ -46,7 +50,7 @@ function table(id, heads, rows) {
     const tr = document.createElement("tr");
     const cell = document.createElement("td");
     cell.colSpan = heads.length;
-    cell.textContent = "nothing";
+    cell.textContent = empty;
     tr.append(cell);
     body.push(tr);
   }
@@ -54,16 +58,56 @@ function table(id, heads, rows) {
 }
 
 function plot(name, series, show) {
+  const kept = series[0].length;
   const most = Math.max(...series.flat(), 1e-9);
-  const lines = series.map((values, index) => {
-    const line = document.createElementNS("http://www.w3.org/2000/svg", "polyline");
-    const points = values.map((value, i) => `${300 - (values.length - 1 - i) * (300 / (KEPT - 1))},${78 - (76 * value) / most}`);
+  const step = 300 / (Math.max(60, kept) - 1);
+  const shapes = [];
+  series.forEach((values, index) => {
+    const points = values.map((value, i) => `${(300 - (kept - 1 - i) * step).toFixed(1)},${(78 - (74 * value) / most).toFixed(1)}`);
+    if (!index && kept > 1) {
+      const area = document.createElementNS(SVG, "polygon");
+      area.setAttribute("points", `${(300 - (kept - 1) * step).toFixed(1)},78 ${points.join(" ")} 300,78`);
+      shapes.push(area);
+    }
+    const line = document.createElementNS(SVG, "polyline");
     line.setAttribute("points", points.join(" "));
     if (index) line.setAttribute("class", "second");
-    return line;
+    shapes.push(line);
   });
-  at(`plot-${name}`).replaceChildren(...lines);
-  put(`top-${name}`, show(most));
+  at(`plot-${name}`).replaceChildren(...shapes);
+  put(`top-${name}`, `now ${series.map((values) => show(values[kept - 1])).join(", ")} · most ${show(most)}`);
+  put(`span-${name}`, `last ${seconds(Math.max(60, kept) * PERIOD / 1000)}`);
+}
+
+// Whether a number that only grows has grown in the last minute.
+function grew(key, value) {
+  const now = Date.now();
+  const seen = marks.get(key) || [];
+  if (!seen.length || seen[seen.length - 1][1] !== value) seen.push([now, value]);
+  while (seen.length > 1 && seen[1][0] < now - 60000) seen.shift();
+  marks.set(key, seen);
+  return seen.length > 1 && now - seen[seen.length - 1][0] < 60000;
+}
+
+const pairs = (counts) => Object.entries(counts).map(([name, count]) => `${name}: ${count}`).join(", ") || "none";
+
+function about(server, machine) {
+  const rows = [
+    ["listens at", server.addresses.join(", ")],
+    ["up", `${seconds(server.uptime)}, generation ${server.generation}`],
+    ["workers that ended", pairs(server.exits)],
+    ["replaced for their health", pairs(server.recycles)],
+  ];
+  const of = (value, show) => (value === undefined ? null : show(value));
+  const found = [
+    of(machine.memory_used, (value) => `memory ${size(value)}${machine.memory_limit ? ` of ${size(machine.memory_limit)}` : ""}`),
+    of(machine.cpu_limit, (value) => `processors ${value}`),
+    of(machine.throttled_seconds, (value) => `held up by the CPU quota for ${seconds(value)}`),
+    of(machine.oom_kills, (value) => `killed for memory: ${value}`),
+    ...["cpu", "memory", "io"].map((kind) => of(machine[`${kind}_pressure`], (value) => `${kind} pressure ${value} %`)),
+  ].filter((text) => text !== null);
+  if (found.length) rows.push(["machine", found.join(", ")]);
+  return rows;
 }
 
 function keep(name, value) {
@@ -89,26 +133,34 @@ function show(status) {
   put("running", sum(workers, "running"));
   put("waiting", sum(workers, "waiting"));
   put("open", sum(workers, "open"));
-  put("p50", seconds(status.latencies.app.p50));
-  put("p99", seconds(status.latencies.app.p99));
-  put("wait99", seconds(status.latencies.ready_wait.p99));
+  put("queued", sum(status.queues, "depth"));
+  put("p50", seconds(server.recent.app.p50));
+  put("p99", seconds(server.recent.app.p99));
+  put("wait99", seconds(server.recent.ready_wait.p99));
+  put("recent", seconds(server.recent.seconds));
+  at("notes").replaceChildren(...server.notes.map((note) => {
+    const item = document.createElement("li");
+    item.textContent = note;
+    return item;
+  }));
 
   keep("rate", rate);
   keep("memory", workers.reduce((total, w) => total + (w.pss || w.rss || 0), 0));
   keep("running", sum(workers, "running"));
   keep("waiting", sum(workers, "waiting"));
   keep("cpu", sum(workers, "cpu_share"));
-  plot("rate", [history.rate], (most) => `top ${Math.round(most)}`);
-  plot("memory", [history.memory], (most) => `top ${size(most)}`);
-  plot("running", [history.running, history.waiting], (most) => `top ${Math.round(most)}`);
-  plot("cpu", [history.cpu], (most) => `top ${most.toFixed(2)}`);
+  plot("rate", [history.rate], (value) => `${Math.round(value)}`);
+  plot("memory", [history.memory], size);
+  plot("running", [history.running, history.waiting], (value) => `${Math.round(value)}`);
+  plot("cpu", [history.cpu], (value) => value.toFixed(2));
 
   table("workers", ["slot", "pid", "generation", "state", "up", "mode", "threads", "running", "waiting", "open", "requests",
     "errors", "oldest", "CPU", "RSS", "PSS", "descriptors", "health"],
   workers.map((w) => [w.slot, w.pid, w.generation, w.state, seconds(w.uptime), w.mode, w.threads, w.running, w.waiting, w.open,
-    w.requests, [w.errors, w.errors > 0], seconds(w.oldest), share(w.cpu_share), size(w.rss), size(w.pss),
+    w.requests, [w.errors, grew(`errors ${w.pid}`, w.errors)], seconds(w.oldest), share(w.cpu_share), size(w.rss), size(w.pss),
     w.fds === undefined || w.fds === null ? "–" : w.fds,
     [w.reason || w.verdict || "–", w.verdict !== undefined && w.verdict !== "fine"]]));
+  table("server", [], about(server, status.machine));
   table("now", ["for", "slot", "thread", "request", "peer"],
     status.requests.map((r) => [seconds(r.age), r.slot, r.thread, `${r.method} ${r.path}`, r.peer]));
   table("finished", ["ago", "took", "status", "slot", "request", "peer"],
