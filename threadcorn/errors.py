@@ -48,7 +48,7 @@ _SENTENCES = {
     ExitCode.INTERNAL: "a fault of threadcorn itself; please report it",
     ExitCode.USAGE: "a mistake on the command line, in the environment or in the config file",
     ExitCode.BOOT_FAILED: "the server could not start: address, permission, user, or the application raised",
-    ExitCode.APP_NOT_LOADABLE: "the application was not found: module, attribute, call, or not callable",
+    ExitCode.APP_NOT_LOADABLE: "the application was not found, cannot be called, or has a syntax error",
     ExitCode.TOO_MANY_DEATHS: "workers died too often in too short a time",
 }
 
@@ -151,7 +151,9 @@ def _trim(whole: TracebackException, seen: set[int]) -> None:
     first = next((n for n, frame in enumerate(frames) if frame.filename.startswith(_OURS)), 0)
     while first < len(frames) and _machinery(frames[first].filename):
         first += 1
-    if first < len(frames):
+    if frames and first == len(frames) and _import_machinery(frames[-1].filename):
+        whole.stack.clear()  # the import machinery's alone: the message names the file
+    elif first < len(frames):
         whole.stack[:] = [frame for frame in frames[first:] if not _import_machinery(frame.filename)]
     for other in (whole.__cause__, whole.__context__):
         if other is not None:

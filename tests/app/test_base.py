@@ -192,9 +192,11 @@ class TestFacts:
         [
             (["--chdir", "nope"], "chdir: {tmp_path}/nope does not exist"),
             (["--spool-dir", "a-file"], "spool_dir: {tmp_path}/a-file is not a directory"),
-            (["--log-config", "nope"], "logconfig: nope does not exist"),
+            (["--log-config", "nope"], "logconfig: there is no file nope (command line)"),
             (["--access-logfile", "nope/x.log"], "accesslog: the directory nope does not exist"),
             (["--pid", "nope/x.pid"], "pidfile: the directory nope does not exist"),
+            (["--pid", "."], "pidfile: . is a directory; name a file in it (command line)"),
+            (["--admin-bind", "a:b"], "admin_bind 'a:b': 'b' is not a port"),
             (["--access-logformat", "%(nope)s"], "nope"),
             (["--bind", "1:2:3"], "bind '1:2:3': there is more than one colon"),
         ],

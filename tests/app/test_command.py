@@ -13,8 +13,8 @@ APP = 'def app(environ, start_response):\n    start_response("200 OK", [])\n    
 
 
 WROKERS = (
-    "  - wrokers: there is no such setting; did you mean 'workers'?; a helper's name begins with an "
-    "underscore (config file {site}/threadcorn.conf.py, line 2)"
+    "  - wrokers: there is no such setting; did you mean 'workers'? A helper's name begins with an "
+    "underscore. (config file {site}/threadcorn.conf.py, line 2)"
 )
 
 
@@ -66,7 +66,10 @@ def test_all_mistakes_are_reported_at_once_with_exit_code_2(site: Path) -> None:
         WROKERS.format(site=site),
         "  - unknown option --timout; did you mean --timeout? (command line)",
         "  - -w: must be at least 1, got 0 (command line)",
-        "  - bind 'a:b': 'b' is not a port; write a number from 1 to 65535, 0 for any free port",
+        (
+            "  - bind 'a:b': 'b' is not a port; write a number from 1 to 65535, 0 for any free port "
+            "(command line)"
+        ),
     ]
 
 
@@ -84,11 +87,13 @@ def test_no_application(site: Path) -> None:
         ("tcapp:ap", 4, "tcapp has no attribute 'ap'"),
         ("tcsyntax:app", 4, "SyntaxError: "),
         ("tcraises:app", 3, "RuntimeError: own"),
+        ("tcsecret:app", 4, "tcsecret.py cannot be read: Permission denied"),
     ],
 )
 def test_an_application_that_does_not_load(site: Path, target: str, code: int, said: str) -> None:
     (site / "tcsyntax.py").write_text("def app(:\n")
     (site / "tcraises.py").write_text("raise RuntimeError('own')\n")
+    (site / "tcsecret.py").symlink_to("/proc/sys/vm/compact_memory")  # to be written only, for root too
     done = run_cli("--check-config", target, cwd=site)
     assert done.code == code
     assert said in done.err
@@ -112,8 +117,23 @@ def test_settings_of_gunicorns_warn_and_go_on(site: Path) -> None:
     done = run_cli("--check-config", "-k", "gevent", "tcapp:app", cwd=site)
     assert done.code == 0
     assert done.err.splitlines()[0] == (
-        "threadcorn: --worker-class has no effect: there is one kind of worker here, and it has threads "
+        "threadcorn: -k has no effect: there is one kind of worker here, and it has threads "
         "(--threads) (command line)"
+    )
+
+
+def test_who_goes_to_the_background_says_why_it_could_not(site: Path) -> None:
+    """The error log of a daemon leads nowhere by default: the reason is told at the terminal."""
+    done = run_cli("-D", "-b", "127.0.0.1:0", "tcapp:nope", cwd=site)
+    assert done.code == 4
+    assert "tcapp has no attribute 'nope'" in done.err
+
+
+def test_a_pid_file_that_is_a_directory(site: Path) -> None:
+    done = run_cli("-p", ".", "tcapp:app", cwd=site)
+    assert (done.code, done.err) == (
+        2,
+        "threadcorn: pidfile: . is a directory; name a file in it (command line)\n",
     )
 
 

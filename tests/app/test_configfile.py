@@ -79,6 +79,7 @@ def test_the_running_file_is_a_module(tmp_path: Path) -> None:
         ("workers = 1\ndef f(:\n", "threadcorn.conf.py, line 2: invalid syntax: def f(:"),
         ("workers = 1\n\nnope()\n", "threadcorn.conf.py, line 3: NameError: name 'nope' is not defined"),
         ("import json\njson.loads('{')\n", "threadcorn.conf.py raised\nTraceback"),
+        ("import sys\nsys.exit(4)\n", "line 2: it ended the program (sys.exit(4)); a config file must run"),
         ("import no_such_module_at_all\n", "line 1: ModuleNotFoundError: No module named"),
     ],
 )

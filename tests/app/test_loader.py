@@ -105,7 +105,7 @@ def test_loads_from_a_package(module: Callable[[str, str], None]) -> None:
         ("tcsit:app", "there is no module 'tcsit' in /", "Did you mean tcsite?"),
         ("tcsite.sub:app", "there is no module 'tcsite.sub' in package tcsite", "--pythonpath"),
         ("tcnowhere.sub:app", "there is no module 'tcnowhere'", "--chdir"),
-        ("tcsite:none", "none is None", "must return"),
+        ("tcsite:none", "none is None", "must be the application"),
         (
             "tcsite:number",
             "number is of type int and cannot be called",

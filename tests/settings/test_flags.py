@@ -101,8 +101,9 @@ def test_mistakes_are_named_with_the_nearest_flag() -> None:
     ]
     assert problems("a:b c:d") == ["one application at a time, got a:b and c:d (command line)"]
     assert problems("--workers") == [
-        "argument -w/--workers: expected one argument (see threadcorn --help) (command line)"
+        "-w/--workers: its value is missing (see threadcorn --help) (command line)"
     ]
+    assert problems("--preload=yes") == ["--preload: it takes no value; leave 'yes' out (command line)"]
     assert problems("--work 3")[0].startswith("unknown option --work;")
 
 
@@ -123,8 +124,8 @@ def test_flags_of_gunicorns_are_understood_with_their_values() -> None:
     assert cfg.wsgi_app == "mod:app"
     assert [warning.partition(" ")[0] for warning in sorted(cfg.warnings)] == [
         "--reload",
-        "--worker-class",
         "--worker-tmp-dir",
+        "-k",
     ]
     assert (cfg.problems, cfg.proxy_protocol) == ([], "auto")
     assert resolved("-k gthread --threads 4 mod:app").warnings == []

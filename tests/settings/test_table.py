@@ -35,6 +35,8 @@ OTHERS: dict[str, tuple[str, object]] = {
     "forwarder_headers": ("SCRIPT_NAME", ("SCRIPT_NAME",)),
     "proxy_allow_ips": ("10.0.0.1", ("10.0.0.1",)),
     "proxy_protocol": ("v2", "v2"),
+    "health_path": ("/alive", "/alive"),
+    "statsd_host": ("stats.example", "stats.example:8125"),
     "probe_paths": ("/a,/b", ("/a", "/b")),
 }
 

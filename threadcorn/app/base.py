@@ -21,7 +21,7 @@ from threadcorn import __version__
 from threadcorn.app import facts
 from threadcorn.app.activation import Activation
 from threadcorn.app.configfile import read_config_file
-from threadcorn.errors import ConfigError, ExitCode, ThreadcornError, explain, traceback_text
+from threadcorn.errors import BootError, ConfigError, ExitCode, ThreadcornError, explain, traceback_text
 from threadcorn.settings import Config, Settings
 from threadcorn.settings.sources import INHERIT, Given, Layer, Origin, Source, environment
 
@@ -107,7 +107,7 @@ class BaseApplication:
             place = os.path.join(self._directory, os.path.expanduser(settings.chdir))
             settings = dataclasses.replace(settings, chdir=place)
         settings = self._activation.apply(settings, self.cfg)
-        if problems := [*self.cfg.check(), *facts.problems(settings)]:
+        if problems := [*self.cfg.check(), *facts.problems(settings, self.cfg.origins)]:
             raise ConfigError(problems)
         if settings.workers == "auto":
             settings = dataclasses.replace(settings, workers=usable_cpus())
@@ -158,8 +158,7 @@ class BaseApplication:
             if settings.daemon and inheritance is None:
                 wire, settings = _to_the_background(settings)
             self._surroundings.arrange(settings, self._home())
-            code = self._serve(settings, inheritance)
-            text = f"the server ended with exit code {code}; see its error log"
+            code, text = self._serve(settings, inheritance)
         except KeyboardInterrupt:
             # Before the arbiter's handlers were in place; afterwards INT is a signal like others.
             code, text = ExitCode.OK, ""
@@ -217,7 +216,8 @@ class BaseApplication:
         argv = [sys.executable or sys.orig_argv[0], *sys.orig_argv[1:]]
         return Program(argv, {**self._environ, **self._activation.hand_down()}, self._directory)
 
-    def _serve(self, settings: Settings, inheritance: Inheritance | None = None) -> int:
+    def _serve(self, settings: Settings, inheritance: Inheritance | None = None) -> tuple[int, str]:
+        """The exit code, and why, for who waits at a terminal that a daemon has left."""
         # Here, not above: --help and a mistake in the configuration should not wait for the whole server.
         from threadcorn import logs
         from threadcorn.arbiter.arbiter import Arbiter
@@ -240,7 +240,7 @@ class BaseApplication:
             inheritance=inheritance,
         )
         code: int = arbiter.run()
-        return code
+        return code, arbiter.why or f"the server ended with exit code {code}; see its error log"
 
 
 class Application(BaseApplication):
@@ -292,7 +292,13 @@ class _Surroundings:
         place = settings.chdir or home
         if place is not None:
             # Also where we are there already: the path may lead over a link that a deploy has moved.
-            os.chdir(place)
+            try:
+                os.chdir(place)
+            except OSError as error:
+                raise BootError(
+                    f"cannot change to the directory {place}: {error.strerror}",
+                    "make it, let this user enter it, or name another with --chdir",
+                ) from error
 
     def arrange(self, settings: Settings, home: str | None) -> None:
         self.change_directory(settings, home)

@@ -74,7 +74,7 @@ def _read(path: str, label: str, module_name: str) -> Layer:
     sys.modules[module_name] = module
     try:
         exec(compile(source, path, "exec", dont_inherit=True), module.__dict__)  # noqa: S102 -- its purpose
-    except Exception as error:  # noqa: BLE001 -- any exception of the file is a problem to report
+    except (Exception, SystemExit) as error:  # noqa: BLE001 -- whatever the file raises is to be reported
         # A failed reload must leave everything as it was.
         if previous is not None:
             sys.modules[module_name] = previous
@@ -89,7 +89,7 @@ def _own_names(module: ModuleType) -> dict[str, Any]:
     return {name: value for name, value in vars(module).items() if not name.startswith("__")}
 
 
-def _failure(error: Exception, path: str, label: str) -> str:
+def _failure(error: Exception | SystemExit, path: str, label: str) -> str:
     if isinstance(error, SyntaxError) and error.filename == path:
         return f"config file {label}, line {error.lineno}: {error.msg}: {(error.text or '').strip()}"
     frames = []
@@ -98,7 +98,12 @@ def _failure(error: Exception, path: str, label: str) -> str:
         frames.append((step.tb_frame.f_code.co_filename, step.tb_lineno))
         step = step.tb_next
     if frames and frames[-1][0] == path:
-        return f"config file {label}, line {frames[-1][1]}: {type(error).__name__}: {error}"
+        where = f"config file {label}, line {frames[-1][1]}"
+        if isinstance(error, SystemExit):
+            return (
+                f"{where}: it ended the program (sys.exit({error.code!r})); a config file must run to its end"
+            )
+        return f"{where}: {type(error).__name__}: {error}"
     # It came from further down: there the traceback is what helps.
     return f"config file {label} raised\n{traceback_text(error)}"
 

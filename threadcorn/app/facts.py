@@ -7,29 +7,40 @@ question to the system, and it is asked before anything is opened.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from threadcorn.errors import ConfigError
 from threadcorn.settings import Settings
+from threadcorn.settings.sources import Origin
 from threadcorn.settings.table import ACCESS_LOG_FORMAT
 from threadcorn.system import addresses
 
 __all__ = ["problems"]
 
 
-def problems(settings: Settings) -> list[str]:
-    """Every claim that does not hold, one sentence each."""
-    return [text for check in _CHECKS for text in check(settings)]
+# The setting, and what is wrong with it.
+Problem = tuple[str, str]
 
 
-def _addresses(settings: Settings) -> Iterator[str]:
+def problems(settings: Settings, origins: Mapping[str, Origin]) -> list[str]:
+    """Every claim that does not hold: one sentence, and where the value came from."""
+    return [f"{text} ({origins[name]})" for check in _CHECKS for name, text in check(settings)]
+
+
+def _addresses(settings: Settings) -> Iterator[Problem]:
     try:
         addresses.parse_all(settings.bind)
     except ConfigError as error:
-        yield from error.problems
+        for problem in error.problems:
+            yield "bind", problem
+    if settings.admin_bind is not None:
+        try:
+            addresses.parse(settings.admin_bind)
+        except ConfigError as error:
+            yield "admin_bind", f"admin_{error}"
 
 
-def _access_log_format(settings: Settings) -> Iterator[str]:
+def _access_log_format(settings: Settings) -> Iterator[Problem]:
     if settings.access_log_format == ACCESS_LOG_FORMAT:
         return
     from threadcorn.accessformat import compile_json, compile_text
@@ -37,10 +48,11 @@ def _access_log_format(settings: Settings) -> Iterator[str]:
     try:
         (compile_json if settings.access_log_json else compile_text)(settings.access_log_format, os.getpid)
     except ConfigError as error:
-        yield from error.problems
+        for problem in error.problems:
+            yield "access_log_format", problem
 
 
-def _directories(settings: Settings) -> Iterator[str]:
+def _directories(settings: Settings) -> Iterator[Problem]:
     for name in ("chdir", "spool_dir"):
         path = getattr(settings, name)
         if path is None:
@@ -48,23 +60,28 @@ def _directories(settings: Settings) -> Iterator[str]:
         place = _seen_from_there(settings, path)
         if not os.path.isdir(place):
             state = "is not a directory" if os.path.exists(place) else "does not exist"
-            yield f"{name}: {place} {state}; make it, or name another"
-        elif name == "spool_dir" and not os.access(place, os.W_OK | os.X_OK):
-            yield f"{name}: user {os.geteuid()} may not write to {place}"
+            yield name, f"{name}: {place} {state}; make it, or name another"
+        elif not os.access(place, os.X_OK):
+            yield name, f"{name}: user {os.geteuid()} may not enter {place}; change its mode, or name another"
+        elif name == "spool_dir" and not os.access(place, os.W_OK):
+            yield name, f"{name}: user {os.geteuid()} may not write to {place}; name another"
 
 
-def _files(settings: Settings) -> Iterator[str]:
+def _files(settings: Settings) -> Iterator[Problem]:
     for name in ("logconfig", "logconfig_json"):
         path = getattr(settings, name)
         if path is not None and not os.path.isfile(place := _seen_from_there(settings, path)):
-            yield f"{name}: {place} does not exist"
+            yield name, f"{name}: there is no file {place}"
     for name in ("pidfile", "accesslog", "errorlog"):
         path = getattr(settings, name)
         if path is None or path == "-":
             continue
-        folder = os.path.dirname(_seen_from_there(settings, path)) or "."
+        place = _seen_from_there(settings, path)
+        folder = os.path.dirname(place) or "."
         if not os.path.isdir(folder):
-            yield f"{name}: the directory {folder} does not exist; make it, or name another file"
+            yield name, f"{name}: the directory {folder} does not exist; make it, or name another file"
+        elif os.path.isdir(place):
+            yield name, f"{name}: {place} is a directory; name a file in it"
 
 
 def _seen_from_there(settings: Settings, path: str) -> str:
@@ -72,7 +89,7 @@ def _seen_from_there(settings: Settings, path: str) -> str:
     return os.path.join(settings.chdir or "", path)
 
 
-def _identity(settings: Settings) -> Iterator[str]:
+def _identity(settings: Settings) -> Iterator[Problem]:
     if os.geteuid() == 0:
         return
     for name, wanted, now in (
@@ -80,10 +97,13 @@ def _identity(settings: Settings) -> Iterator[str]:
         ("group", settings.group, os.getegid()),
     ):
         if wanted is not None and wanted != now:
-            yield f"{name}: only root may change it from {now} to {wanted}; start as root, or leave it out"
+            yield (
+                name,
+                f"{name}: only root may change it from {now} to {wanted}; start as root, or leave it out",
+            )
 
 
-_CHECKS: tuple[Callable[[Settings], Iterator[str]], ...] = (
+_CHECKS: tuple[Callable[[Settings], Iterator[Problem]], ...] = (
     _addresses,
     _access_log_format,
     _directories,

@@ -88,6 +88,14 @@ def _import(target: str, name: str) -> ModuleType:
         if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
             raise
         missing = error.name
+    except PermissionError as error:
+        if not str(error.filename).endswith(f"{name.replace('.', os.sep)}.py"):
+            raise  # of what the application does while it is imported
+        _fail(
+            target,
+            f"{error.filename} cannot be read: {error.strerror}",
+            f"User {os.geteuid()} must be able to read it.",
+        )
     except SystemExit as error:
         # It would end the worker as if it had been told to, and nobody would know why.
         _fail(
@@ -186,7 +194,8 @@ def _call_factory(target: str, factory: Any, expression: str, call: ast.Call) ->
 
 def _check_callable(target: str, found: Any, name: str) -> None:
     if found is None:
-        _fail(target, f"{name} is None", "A factory must return the application.")
+        hint = "A factory must return the application." if "(" in name else "It must be the application."
+        _fail(target, f"{name} is None", hint)
     if not callable(found):
         _fail(
             target,

@@ -40,7 +40,7 @@ from threadcorn.clock import Clock, MonotonicClock
 from threadcorn.errors import ConfigError, ExitCode, InternalError
 from threadcorn.messages import ReopenLogs, WorkerBoot
 from threadcorn.policy import events as e
-from threadcorn.policy.events import Milestone
+from threadcorn.policy.events import Milestone, What
 from threadcorn.policy.restart import Restart
 from threadcorn.policy.supervisor import Supervisor
 from threadcorn.settings import Settings
@@ -87,6 +87,7 @@ class Arbiter:
         self.log = log
         self.pid = os.getpid()
         self.address: list[str] = []
+        self.why = ""  # no worker could be started
         self._run_worker = run_worker
         self._clock: Clock = clock or MonotonicClock()
         self._generations = Generations()
@@ -411,12 +412,11 @@ class Arbiter:
         handle = self._staff.get(command.age)
         level, sentence = notes.render(command, "?" if handle is None else handle.pid, self._story)
         self.log.log(level, "%s", sentence)
+        self.why = sentence if command.what is What.FATAL else self.why
         self._operations.control.noted(command)
 
     def _exit(self, command: e.Exit) -> None:
         self._code = command.code
-
-    # -- small things --------------------------------------------------------------------------------------
 
     @property
     def _there(self) -> Premises:

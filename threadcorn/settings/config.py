@@ -25,6 +25,9 @@ _EMBEDDED = Origin(Source.EMBEDDED)
 _KNOWN: Mapping[str, Row] = {**ROWS, **{alias: ROWS[name] for alias, name in ALIASES.items()}}
 
 
+# Bytes. An interpreter alone is larger.
+_SMALLEST_WORKER = 1 << 20
+
 # Where 0 means "no limit of its own" there is one all the same: what the whole head may be (None), or this.
 _UNLIMITED: Mapping[str, int | None] = {
     "limit_request_line": None,
@@ -156,8 +159,17 @@ def _limits_fit_the_head(cfg: Config) -> Iterable[str]:
             yield f"{name} ({value}) is greater than limit_request_head ({head}); raise that, too"
 
 
+def _room_for_a_process(cfg: Config) -> Iterable[str]:
+    # `max_worker_memory = 200  # MB` would replace every worker at each look.
+    for name in ("max_worker_memory", "max_worker_memory_hard"):
+        value = getattr(cfg, name)
+        if 0 < value < _SMALLEST_WORKER:
+            yield f"{name}: no worker lives in {value} bytes; write {value}m for MiB ({cfg.origins[name]})"
+
+
 _CROSS_CHECKS: tuple[Callable[[Config], Iterable[str]], ...] = (
     _threads_in_order,
     _room_for_workers,
     _limits_fit_the_head,
+    _room_for_a_process,
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -18,6 +19,10 @@ from threadcorn.settings.sources import Given, Layer, Origin, Source, nearest
 from threadcorn.settings.table import ROWS
 
 __all__ = ["CommandLine", "build_parser", "default_text", "parse_argv"]
+
+# The words of argparse for the two mistakes that it alone can see.
+_VALUE_GIVEN = re.compile(r"argument (\S+): ignored explicit argument (.*)")
+_VALUE_MISSING = re.compile(r"argument (\S+): expected one argument")
 
 USAGE = "%(prog)s [OPTIONS] [MODULE:APP]"
 
@@ -45,6 +50,10 @@ class CommandLine:
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         # argparse would print its usage and exit at the first mistake.
+        if match := _VALUE_GIVEN.fullmatch(message):
+            raise ConfigError(f"{match[1]}: it takes no value; leave {match[2]} out")
+        if match := _VALUE_MISSING.fullmatch(message):
+            raise ConfigError(f"{match[1]}: its value is missing (see {self.prog} --help)")
         raise ConfigError(f"{message} (see {self.prog} --help)")
 
 
@@ -134,7 +143,7 @@ def parse_argv(argv: Sequence[str], source: Source, place: str = "", prog: str =
             layer.given.append(Given(name, _flag_used(argv, row.flags), _one(row, values[name]), origin))
     for name, foreign in FOREIGN.items():
         if name in values:
-            layer.given.append(Given(name, foreign.flags[-1], values[name][-1], origin))
+            layer.given.append(Given(name, _flag_used(argv, foreign.flags), values[name][-1], origin))
     unknown = [word for word in extra if word.startswith("-") and word != "-"]
     layer.problems += [f"{_unknown_flag(word)} ({origin})" for word in unknown]
     # After an unknown flag nobody knows whether a word is its value.

@@ -47,4 +47,4 @@ def _mistake(name: str, value: Any, where: str) -> str:
         # `cores = os.cpu_count()`: a value computed for the settings below it, not a mistyped setting.
         return ""
     problem = unknown_name(name, where)
-    return f"{problem[: -len(where) - 3]}; a helper's name begins with an underscore ({where})"
+    return f"{problem[: -len(where) - 3]} A helper's name begins with an underscore. ({where})"

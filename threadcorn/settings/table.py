@@ -95,7 +95,7 @@ class Settings:
     probe_paths: tuple[str, ...] = row(("/healthz", "/livez", "/readyz", "/health", "/ping", "/up"),
         S.WORKERS, _WORKERS, "Paths that are never answered with 503 because of overload. May be given "
         "several times.",
-        "--probe-path", metavar="PATH")
+        "--probe-path", metavar="PATH", parse=values.paths_of_urls)
     max_requests: int = row(0, S.WORKERS, _WORKERS, "Replace a worker after so many requests. 0: never.",
         "--max-requests", unit="requests", ge=0)
     max_requests_jitter: int = row(0, S.WORKERS, _WORKERS, "Up to so many requests more, at random, so that "
@@ -191,7 +191,8 @@ class Settings:
         "other are refused.", parse=values.header_values)
     forwarder_headers: tuple[str, ...] = row((), S.SECURITY, _WORKERS, "Fields with an underscore that a "
         "trusted proxy may set: SCRIPT_NAME, PATH_INFO, both or none. Off by default, because a proxy that "
-        "does not know of them hands on what the client wrote.", "--forwarder-headers", metavar="NAMES")
+        "does not know of them hands on what the client wrote.", "--forwarder-headers", metavar="NAMES",
+        parse=values.mount_fields)
     forwarded_hops: int = row(0, S.SECURITY, _WORKERS, "How many proxies in front append the client's "
         "address to the field that forwarded-source names; REMOTE_ADDR is then taken from there. 0: "
         "REMOTE_ADDR is the connection's.", "--forwarded-hops", ge=0, le=32)
@@ -235,7 +236,7 @@ class Settings:
         "mode 0600. Default: none.", "--control-socket", metavar="PATH")
     health_path: str | None = row(None, S.HEALTH, _WORKERS, "A path that the worker answers itself, with 200 "
         "and without the application, also when all threads are stuck. Default: none.", "--health-path",
-        metavar="PATH")
+        metavar="PATH", parse=values.path_of_url)
     min_ready: int = row(1, S.HEALTH, _LIVE, "/readyz says yes while so many workers are ready.",
         "--min-ready", ge=0)
     probe_interval: float = row(1.0, S.HEALTH, _LIVE, "How often the arbiter looks at each worker (memory, "
@@ -256,7 +257,7 @@ class Settings:
     max_worker_cpu: float = row(0.0, S.HEALTH, _LIVE, "Replace a worker that has used so much CPU time. "
         "0: never.", "--max-worker-cpu", unit="seconds", ge=0)
     statsd_host: str | None = row(None, S.HEALTH, _RESTART, "Send metrics to a statsd server at HOST:PORT or "
-        "unix:PATH, under gunicorn's names.", "--statsd-host", metavar="ADDRESS")
+        "unix:PATH, under gunicorn's names.", "--statsd-host", metavar="ADDRESS", parse=values.statsd_address)
     statsd_prefix: str = row("", S.HEALTH, _RESTART, "In front of the names sent to statsd.",
         "--statsd-prefix", metavar="TEXT")
     dogstatsd_tags: str = row("", S.HEALTH, _RESTART, "Tags for DogStatsD, with commas between them.",

@@ -21,7 +21,7 @@ from threadcorn.settings.rows import Parser, Row
 __all__ = ["parse_value"]
 
 # ASCII only: \d would also take the digits of every other script.
-_NUMBER = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+) ?([a-zA-Z]*)")
+_NUMBER = re.compile(r"(-?[0-9]+(?:\.[0-9]*)?|\.[0-9]+) ?([a-zA-Z]*)")
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -153,6 +153,42 @@ def texts(value: Any) -> tuple[str, ...]:
     raise ValueError(f"expected text or a list of texts, got {value!r}")
 
 
+def path_of_url(value: Any) -> str | None:
+    """A path as a request names it."""
+    path = optional_text(value)
+    if path is not None and not path.startswith("/"):
+        raise ValueError(f"expected a path that begins with a slash, got {value!r}")
+    return path
+
+
+def paths_of_urls(value: Any) -> tuple[str, ...]:
+    return tuple(path for one in texts(value) if (path := path_of_url(one)))
+
+
+def mount_fields(value: Any) -> tuple[str, ...]:
+    """Names of fields by which a proxy may say where the application is mounted."""
+    names = tuple(name.upper() for name in texts(value))
+    for name in names:
+        if name not in ("SCRIPT_NAME", "PATH_INFO"):
+            raise ValueError(
+                f"only SCRIPT_NAME and PATH_INFO can be let in, got {name!r}; have the proxy send "
+                f"{name.replace('_', '-')}, which arrives as HTTP_{name.replace('-', '_')}"
+            )
+    return names
+
+
+def statsd_address(value: Any) -> str | None:
+    """HOST:PORT or unix:PATH; a host alone is at statsd's own port."""
+    address = optional_text(value)
+    if address is None or re.fullmatch("unix:.*/.+", address):
+        return address
+    host, _, port = address.rpartition(":") if re.search(":[^]]*$", address) else (address, "", "8125")
+    one = re.fullmatch(r"\[[0-9a-fA-F:.%\w]+\]|[^:/\s\[\]]+", host)
+    if not one or not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 65536:
+        raise ValueError(f"expected HOST:PORT or unix:PATH, got {value!r}")
+    return f"{host}:{port}"
+
+
 def peers(value: Any) -> tuple[str, ...]:
     """Addresses and networks of peers, or * for everybody."""
     entries = texts(value)
@@ -209,15 +245,16 @@ def assignments(value: Any) -> tuple[str, ...]:
 
 def mode(value: Any) -> int:
     """A file mode: 0o22, '022', '0o22' and 18 are the same."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
+    number = value if isinstance(value, int) and not isinstance(value, bool) else -1
     if isinstance(value, str):
         try:
             digits = value.strip().lower()
-            return int(digits, 8 if re.fullmatch("0[0-7]+", digits) else 0)
+            number = int(digits, 8 if re.fullmatch("0[0-7]+", digits) else 0)
         except ValueError:
             pass
-    raise ValueError(f"expected a file mode like 022 or 0o22, got {value!r}")
+    if not 0 <= number <= 0o777:
+        raise ValueError(f"expected a file mode like 022 or 0o22, at most 0o777, got {value!r}")
+    return number
 
 
 def user(value: Any) -> int | None:

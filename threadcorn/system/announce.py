@@ -77,7 +77,10 @@ class PidFile:
         except OSError as error:
             raise self._cannot(error) from error
         try:
-            text = os.read(fd, 64).strip()
+            try:
+                text = os.read(fd, 64).strip()
+            except OSError as error:  # a directory
+                raise self._cannot(error) from error
             pid = int(text) if text.isdigit() and len(text) < 10 else 0
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -78,7 +78,8 @@ def open_admin(text: str) -> Doorway:
     except OSError as error:
         sock.close()
         raise BootError(
-            f"admin_bind {text}: cannot listen there: {error.strerror}", "choose another --admin-bind"
+            f"admin_bind {text}: cannot listen there: {error.strerror}",
+            "give --admin-bind an address of this machine and a free port, like 127.0.0.1:9000",
         ) from error
     return Doorway(sock, None, _name(sock))
 

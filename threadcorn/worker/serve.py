@@ -185,7 +185,7 @@ class Service:
                 self._log.exception("Cannot write an access log line")
         if hooks.post_request is not None:
             try:
-                hooks.post_request(hooks.worker, view, environ, response)
+                hooks.post_request(hooks.worker, view, environ, ResponseView(response, outcome))
             except Exception:  # noqa: BLE001 - a hook or a log must not cost the request
                 self._log.exception("Exception in post_request hook")
         self._end(conn, response)
@@ -269,9 +269,23 @@ class RequestView:
         self.query = environ["QUERY_STRING"]
         self.version = (1, 1) if request.version11 else (1, 0)
         self.peer_addr = (conn.peer, conn.port)
+        self.scheme = environ["wsgi.url_scheme"]
         self.headers = [
-            (key[5:].replace("_", "-"), value) for key, value in environ.items() if key.startswith("HTTP_")
+            (key.removeprefix("HTTP_").replace("_", "-"), value)
+            for key, value in environ.items()
+            if key.startswith("HTTP_") or key in ("CONTENT_TYPE", "CONTENT_LENGTH")
         ]
+
+
+class ResponseView:
+    """A response as gunicorn's hooks know it; `status` is None if the client left before there was one."""
+
+    def __init__(self, response: Response, outcome: str) -> None:
+        self.headers_sent = response.committed
+        self.status = outcome or (response.status if response.committed else None)
+        self.status_code = int(self.status[:3]) if self.status else None
+        self.headers = response.fields if response.committed else []
+        self.sent = response.sent
 
 
 def printable(line: bytes) -> str:
