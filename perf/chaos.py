@@ -191,13 +191,13 @@ class Kills:
                 if fd < 0:
                     continue
                 try:
-                    with socket.socket(fileno=os.dup(fd)) as sock:
-                        if sock.family in (socket.AF_INET, socket.AF_INET6):
-                            yield sock.getpeername()[1]
+                    sock = socket.socket(fileno=fd)
                 except OSError:
-                    pass  # a listener, or no socket at all
-                finally:
                     os.close(fd)
+                    continue
+                with sock, contextlib.suppress(OSError):  # a listener has no peer
+                    if sock.family in (socket.AF_INET, socket.AF_INET6):
+                        yield sock.getpeername()[1]
         except FileNotFoundError:
             pass
         finally:

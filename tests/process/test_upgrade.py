@@ -18,6 +18,13 @@ from tests.process.line import APP, RUNGS, Line, lives, reach
 
 SECOND = APP.format(version="the second")
 BROKEN = "raise RuntimeError('a deploy that went wrong')\n"
+FORKS = """
+import os, time
+if os.fork() == 0:
+    while not os.path.exists("go on"):
+        time.sleep(0.01)
+    os._exit(0)
+"""
 # Boots for as long as the test wants it to.
 HANGS = """
 import os, time
@@ -115,6 +122,27 @@ def test_a_successor_that_is_killed_changes_nothing() -> None:
         eventually(lambda: not any(lives(child.pid) for child in theirs), within=20)
         crowd.more(30)
         assert server.children() == before
+        crowd.end()
+        assert not crowd.lost, crowd.lost
+        server.end()
+
+
+def test_whoever_holds_what_a_dead_successor_left_open_stops_nobody() -> None:
+    """The application, loaded by the successor itself, has forked: the wire of "ready" never ends."""
+    with Line("--workers", "2", "--preload") as server, Crowd(reach(server)) as crowd:
+        server.deploy(FORKS + HANGS)
+        server.tell(signal.SIGUSR2)
+        pid = successor(server)
+        child = psutil.Process(pid).children()[0]
+        os.kill(pid, signal.SIGKILL)
+        server.logged("killed by SIGKILL")
+        assert lives(child.pid)
+        crowd.more(30)
+        server.tell(signal.SIGHUP)
+        server.logged("Handling signal: hup")
+        (server.directory / "go on").touch()
+        eventually(lambda: not lives(child.pid), within=20)
+        server.logged("Reloaded")
         crowd.end()
         assert not crowd.lost, crowd.lost
         server.end()

@@ -157,13 +157,14 @@ class Upgrade:
             spawn.kill(self._child, Sig.SIGKILL)
             self._kill_at = now + LAST_WORDS
 
-    def _hear(self, ready: Sequence[int]) -> None:
+    def _hear(self, ready: Sequence[int]) -> bool:
+        """Hear what it says. False: nothing more, for now or for ever."""
         if self._news < 0 or self._news not in ready:
-            return
+            return False
         try:
             part = os.read(self._news, 65536)
         except BlockingIOError:
-            return
+            return False
         self._said += part
         if self._said.startswith(b"ready") and self._said.endswith(b"\n"):
             self._stop_listening()
@@ -172,13 +173,16 @@ class Upgrade:
                 self._tell(e.SuccessorReady())
         elif not part:
             self._stop_listening()  # its death tells the rest
+        return self._news >= 0
 
     def died(self, death: Death) -> bool:
         """A child of ours has been reaped. True if it was the successor."""
         if self._child is None or death.pid != self._child.pid:
             return False
-        while self._news >= 0:  # its last words
-            self._hear([self._news])
+        while self._hear([self._news]):
+            pass  # its last words
+        # Not "until the end": what the application has forked may hold the other end for as long as it lives.
+        self._stop_listening()
         served = self.pid is not None
         self._child.close()
         self._child = None
