@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.kit.cases import TEMPLATE, cases, play
 from tests.kit.oracle import Message, Refused, messages
 from threadcorn.errors import ProtocolViolation
-from threadcorn.http1 import memory, parser, rules
+from threadcorn.http1 import memory, rules
 from threadcorn.http1.lines import BEGIN, check_partial, skip_blank
 from threadcorn.http1.memory import Memory
 from threadcorn.http1.parser import CHUNKED, HeadParser, Limits, Request

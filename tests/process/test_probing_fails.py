@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 
 from tests.kit.admin import facts, look, metrics
 from tests.kit.eventually import eventually
 from tests.kit.server import ServerProcess
+from tests.kit.tools import need
 
 # The kit's applications import psutil.
 APP = """
@@ -30,7 +34,11 @@ else:
     first = 10 if kind == "later" else 0
     def failing(real):
         def call(*args, **kwargs):
-            if next(calls) >= first:
+            number = next(calls)
+            # Every call of a look in its turn, each time in another way.
+            if kind == "season" and number % 7 == 0:
+                raise list(errors.values())[number // 7 % 4]
+            if kind != "season" and number >= first:
                 raise errors[kind]
             return real(*args, **kwargs)
         return call
@@ -43,7 +51,7 @@ sys.exit(main())
 """
 
 
-@pytest.mark.parametrize("fault", ["missing", "gone", "denied", "hidden", "broken", "later"])
+@pytest.mark.parametrize("fault", ["missing", "gone", "denied", "hidden", "broken", "later", "season"])
 def test_the_arbiter_outlives_its_monitor(fault: str) -> None:
     with ServerProcess(
         None,
@@ -62,3 +70,40 @@ def test_the_arbiter_outlives_its_monitor(fault: str) -> None:
         assert sum(metrics(server)["threadcorn_requests_total"].values()) >= 0
         assert "Traceback" not in server.log
         assert len(server.workers()) == 2
+        if fault not in ("season", "later"):
+            # Whoever relies on a limit must know that it is not the one he asked for.
+            note = "pss cannot be read: limits on memory count rss"
+            eventually(lambda: note in facts(server)["server"]["notes"])
+            assert server.log.count(note) == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+def test_a_server_without_proc() -> None:
+    """A mount namespace whose /proc is empty: it serves, replaces who dies, and says what it cannot do."""
+    unshare = need("unshare")
+    script = f"""
+import os, sys
+if not os.environ.get("HIDDEN"):
+    os.environ["HIDDEN"] = "1"
+    mounted = 'mount -t tmpfs none /proc && exec "$@"'
+    os.execv({unshare!r}, ["unshare", "-m", "sh", "-c", mounted, "sh", sys.executable, *sys.argv])
+from threadcorn.cli import main
+sys.argv[1:] = ["--bind", os.environ["BIND"], "--ready-fd", os.environ["READY_FD"], *sys.argv[1:]]
+sys.exit(main())
+"""
+    with ServerProcess(
+        None,
+        *("--admin-bind", "unix:admin.sock", "--workers", "2", "--max-worker-memory", "1g", "small:app"),
+        script=script,
+        files={"small.py": APP},
+        check_descriptors=False,
+    ) as server:
+        assert look(server, "/readyz").status == 200
+        eventually(lambda: facts(server)["server"]["notes"])
+        assert "limits on it have no effect" in server.log
+        assert all(row["rss"] is None for row in facts(server)["workers"])
+        os.kill(server.workers()[0], signal.SIGKILL)
+        eventually(lambda: facts(server)["server"]["exits"] and facts(server)["server"]["workers_ready"] == 2)
+        assert server.get("/").status == 200
+        assert look(server, "/metrics").status == 200
+        assert "Traceback" not in server.log

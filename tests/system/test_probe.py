@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import FrameType
 
 import psutil
 import pytest
@@ -86,3 +88,46 @@ def test_a_machine_that_tells_nothing(tmp_path: Path) -> None:
     _write(tmp_path, "sys/fs/cgroup/cpu.max", "max 100000\n")
     _write(tmp_path, "proc/pressure/cpu", "some avg10=x\nsome\n")
     assert machine(str(tmp_path)) == Machine()
+
+
+FAULTS = (
+    psutil.NoSuchProcess(1),
+    psutil.AccessDenied(1),
+    psutil.ZombieProcess(1),
+    FileNotFoundError(2, "/proc is hidden"),
+    OSError(5, "out of season"),
+    RuntimeError("a fault of psutil's"),
+)
+
+
+class FailAt:
+    """A trace function that raises at call `number` of a Python function inside of psutil."""
+
+    def __init__(self, number: int, fault: Exception) -> None:
+        self.left = number
+        self.fault = fault
+
+    def __call__(self, frame: FrameType, event: str, arg: object) -> None:
+        if "psutil" in frame.f_code.co_filename:
+            self.left -= 1
+            if self.left < 0:
+                raise self.fault
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
+def test_whatever_call_inside_of_psutil_fails_it_is_not_known(fault: Exception) -> None:
+    """Every call that psutil makes for a look fails once, in every way; each time there is an answer."""
+    before = sys.gettrace()
+    for number in itertools.count():
+        trace = FailAt(number, fault)
+        sys.settrace(trace)
+        try:
+            probe = Probe(os.getpid())
+            usage, rss, memory = probe.look(), probe.rss(), probe.memory()
+        finally:
+            sys.settrace(before)
+        assert usage.rss and rss, "resident memory is read from /proc then"
+        assert memory == (None, None) or all(memory)
+        if trace.left >= 0:
+            break  # there were not so many
+    assert number > 30, "that many calls have failed, one after the other"

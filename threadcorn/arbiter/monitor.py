@@ -46,8 +46,8 @@ _ACTS = {Verdict.RECYCLE: e.Verdict.RECYCLE, Verdict.KILL: e.Verdict.KILL}
 class Patient:
     """What is known of one worker."""
 
-    __slots__ = ("asked", "cpu_share", "due", "fd_limit", "full_at", "full_due", "health", "jitter", "looked",
-                 "memory", "probe", "pss", "rss", "rss_then", "usage", "uss")  # fmt: skip
+    __slots__ = ("asked", "blind", "cpu_share", "due", "fd_limit", "full_at", "full_due", "health", "jitter",
+                 "looked", "memory", "probe", "pss", "rss", "rss_then", "usage", "uss")  # fmt: skip
 
     def __init__(self, pid: int, jitter: float) -> None:
         self.probe = Probe(pid)
@@ -66,6 +66,7 @@ class Patient:
         self.full_at = 0.0
         self.looked: float | None = None
         self.asked = False  # to be replaced
+        self.blind = ""  # what of its memory cannot be read
 
     def facts(self) -> Facts:
         judgement = self.health.last
@@ -182,6 +183,12 @@ class Monitor:
             patient.rss_then, patient.full_at, patient.full_due = rss, now, now + FULL
             self._dear_until = now + (perf_counter() - began) / BUDGET
         measured = {"rss": None, "pss": patient.pss, "uss": patient.uss}[settings.memory_measure]
+        if patient.rss is None:
+            patient.blind = "the memory of workers cannot be read: limits on it have no effect"
+        elif measured is None and settings.memory_measure != "rss" and patient.full_at:
+            patient.blind = f"{settings.memory_measure} cannot be read: limits on memory count rss"
+        else:
+            patient.blind = ""
         # Where the kernel does not tell the better number, the resident size is what we have.
         patient.memory = patient.rss if measured is None else measured + rss - patient.rss_then
 
@@ -206,9 +213,16 @@ class Monitor:
             descriptors=None if patient.usage.fds is None else patient.usage.fds - cells[OPEN],
             descriptor_limit=patient.fd_limit,
         )
+        if patient.blind and (settings.max_worker_memory or settings.max_worker_memory_hard):
+            self._tell_blind(patient.blind)
         judgement = patient.health.judge(sample, self._limits_of(settings, patient))
         if judgement.verdict in _ACTS and not (patient.asked and judgement.verdict is Verdict.RECYCLE):
             self._act(patient, handle, judgement, sample)
+
+    def _tell_blind(self, text: str) -> None:
+        if text not in self._view.notes:
+            self._view.notes.append(text)
+            self._log.warning("A limit cannot be kept as it was meant: %s", text)
 
     def _limits_of(self, settings: Settings, patient: Patient) -> Limits:
         off = self._guard.off
