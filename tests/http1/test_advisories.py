@@ -112,6 +112,13 @@ ROWS: list[tuple[str, bytes, list[object]]] = [
     ("CVE-2026-50020", b"\x00\x01" + get() + NEXT, [400]),
     ("CVE-2025-32094", b"OPTIONS / HTTP/1.1\r\nHost: t\r\nExpect: 100-\r\n continue\r\n\r\n" + NEXT, [400]),
     ("CVE-2026-26365", post(b"Connection: Transfer-Encoding\r\nTransfer-Encoding: chunked\r\n", b"0\r\n\r\n"), ["served"]),
+    ("CVE-2023-37276", post(b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", b"0\r\n\r\n" + NEXT), [400]),
+    ("CVE-2023-47641", post(b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", b"0\r\n\r\n" + NEXT), [400]),
+    ("CVE-2023-49082", b"GET\r\nX: 1 / HTTP/1.1\r\n" + HOST + b"\r\n" + NEXT, [400]),
+    ("CVE-2020-11077", post(b"Content-Length: %d\r\n" % len(NEXT), NEXT) + get(), ["served", "served"]),
+    ("CVE-2026-34519-head", get((b"X: " + b"a" * 8000 + b"\r\n") * 9) + NEXT, [431]),
+    ("CVE-2025-67725", get(b"X: a\r\n" * 101) + NEXT, [431]),
+    ("CVE-2024-52804", get(b"Cookie: " + b'a="\\' * 1500 + b"\r\n"), ["served"]),
     ("CVE-2023-38697", post(b"Content-Length: 0x5\r\n", b"hello" + NEXT), [400]),
 ]  # fmt: skip
 

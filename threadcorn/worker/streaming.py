@@ -34,6 +34,10 @@ class BodySource:
         self._left = request.length
         self._decoder = ChunkedDecoder(http_limits) if request.length < 0 else None
         self._expect = request.expect and not conn.rest
+        if request.expect and not 0 < request.length <= len(conn.rest):
+            # The application may answer without asking for the body, and then nobody knows whether the client
+            # sends it. The head of the answer has to say that nothing follows (RFC 9110 section 10.1.1).
+            request.keep = False
         self._blocks: list[bytes] = []
         self._size = 0
         self._failed: str | None = None

@@ -101,6 +101,11 @@ def late(error: type[BaseException]) -> Iterator[bytes]:
     raise error("late")
 
 
+def endless() -> Iterator[bytes]:
+    while True:
+        yield b"x" * 65536
+
+
 def file_at(offset: int) -> Any:
     file = tempfile.TemporaryFile()
     file.write(FILE)
@@ -225,8 +230,10 @@ OTHERS: dict[str, Callable[[Environ, Start], Iterable[bytes]]] = {
     "file-like": lambda environ, start: (
         start("200 OK", TEXT), environ["wsgi.file_wrapper"](io.BytesIO(FILE)))[1],
     "close-a": lambda environ, start: Counted(start, environ, [b"a"]),
+    "close-gone": lambda environ, start: Counted(start, environ, endless()),
     "close-late": lambda environ, start: Counted(start, environ, late(ValueError)),
-    "close-count": lambda environ, start: answer(start, b"%d" % closed[environ["REMOTE_PORT"]]),
+    "close-count": lambda environ, start: answer(
+        start, b"%d" % closed[environ["QUERY_STRING"] or environ["REMOTE_PORT"]]),
     "validate": validator(valid),
     "env-mutate": mutate,
     "env-types": types,
