@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -201,3 +202,16 @@ def test_whoever_connects_while_workers_boot_is_answered(options: tuple[str, ...
     finally:
         os.close(ready)
         server._kill_session()
+
+
+def test_impatience_does_not_change_the_exit_code(tmp_path) -> None:
+    """TERM and Ctrl-C, again and again until the process is gone, in its last moments too."""
+    pidfile = tmp_path / "pid"
+    with Line("--pid", str(pidfile)) as server:
+        while server.running:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                with contextlib.suppress(ProcessLookupError):
+                    server.signal(number)
+        assert server.wait() == 0
+        assert "Traceback" not in server.log
+        assert not pidfile.exists()

@@ -67,6 +67,16 @@ def test_closing_puts_back_what_was_there():
         signal.signal(signal.SIGUSR1, before)
 
 
+def test_closing_for_the_end_makes_deaf():
+    """What comes in the last moments of a process does not change how it ends."""
+    before = signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+    try:
+        SignalReader((Sig.SIGUSR1,)).close(deaf=True)
+        os.kill(os.getpid(), signal.SIGUSR1)  # would end this process
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
 def test_signals_that_were_blocked_by_our_parent_are_heard():
     """A mask survives exec; a server that nobody can stop does not."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})

@@ -56,11 +56,11 @@ class BaseApplication:
 
     def load_config(self) -> None:
         """Fill `self.cfg` by `self.cfg.set(name, value)`. Called again on every reload."""
-        raise NotImplementedError
+        raise ConfigError(f"{type(self).__name__} must override load_config(), if only with `pass`")
 
     def load(self) -> WSGIApp:
         """Return the WSGI callable."""
-        raise NotImplementedError
+        raise self._no_application("does not override load()")
 
     def init(self, parser: argparse.ArgumentParser, opts: argparse.Namespace, args: list[str]) -> Any:
         """Called by `Application` with the parsed command line; may return a dict of settings."""
@@ -123,8 +123,15 @@ class BaseApplication:
     def wsgi(self) -> WSGIApp:
         """The WSGI callable, loaded once in a process."""
         if self.callable is None:
-            self.callable = self.load()
+            made = self.load()
+            if not callable(made):
+                raise self._no_application(f"returned {made!r} from load()")
+            self.callable = made
         return self.callable
+
+    def _no_application(self, what: str) -> BootError:
+        hint = "load() must return the WSGI callable, application(environ, start_response)."
+        return BootError(f"{type(self).__name__} {what}", hint, ExitCode.APP_NOT_LOADABLE)
 
     def load_for(self, settings: Settings) -> Callable[[], WSGIApp]:
         """What a worker of the generation of `settings` calls to get its application."""

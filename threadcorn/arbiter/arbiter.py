@@ -196,11 +196,11 @@ class Arbiter:
             self._premises.close(ours=True)
         self._operations.close()
         self._hook("on_exit")
-        if self._signals is not None:
-            self._signals.close()
         self._nameplate.close()
         self._upgrade.end()
         self._generations.keep(set())
+        if self._signals is not None:
+            self._signals.close(deaf=True)
 
     def _patience(self) -> float:
         """Seconds until something is due."""

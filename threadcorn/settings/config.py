@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from threadcorn.errors import ConfigError
-from threadcorn.settings.foreign import FOREIGN
+from threadcorn.settings.foreign import FOREIGN, Foreign
 from threadcorn.settings.rows import Row
 from threadcorn.settings.sources import Given, Layer, Origin, Source, nearest_row
 from threadcorn.settings.table import ALIASES, ROWS, Settings
@@ -21,9 +21,13 @@ __all__ = ["Config", "unknown_name"]
 _DEFAULT = Origin(Source.DEFAULT)
 _EMBEDDED = Origin(Source.EMBEDDED)
 
-# What `cfg.settings` shows: the rows, also under the names by which gunicorn's users know them.
-_KNOWN: Mapping[str, Row] = {**ROWS, **{alias: ROWS[name] for alias, name in ALIASES.items()}}
-
+# What `cfg.settings` shows: the rows, also under the names by which gunicorn's users know them, and what only
+# gunicorn has: programs leave out what is not here, and a certificate must not be left out silently.
+_KNOWN: Mapping[str, Row | Foreign] = {
+    **FOREIGN,
+    **ROWS,
+    **{alias: ROWS[name] for alias, name in ALIASES.items()},
+}
 
 # Bytes. An interpreter alone is larger.
 _SMALLEST_WORKER = 1 << 20
@@ -55,8 +59,9 @@ class Config:
         return cfg
 
     @property
-    def settings(self) -> Mapping[str, Row]:
-        """Names to rows. A program that embeds us filters its own options on it."""
+    def settings(self) -> Mapping[str, Row | Foreign]:
+        """Names to rows, also of what only gunicorn has (setting it warns, or is refused with the reason). A
+        program that embeds us filters its own options on it."""
         return _KNOWN
 
     def set(self, name: str, value: Any) -> None:
@@ -70,6 +75,8 @@ class Config:
         try:
             return self.__dict__["_values"][ALIASES.get(name, name)]
         except KeyError:
+            if name in FOREIGN:
+                return None  # it is not in force here, whatever was set
             raise AttributeError(f"no setting {name!r}") from None
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -127,10 +127,12 @@ class SignalReader:
             if len(data) < 4096:
                 return numbers
 
-    def close(self) -> None:
-        """Put back what was there before (embedding and tests live on after the arbiter)."""
+    def close(self, *, deaf: bool = False) -> None:
+        """Put back what was there before. `deaf`: the process is about to end, and a second TERM or Ctrl-C in
+        its last moments must not make a death of it."""
         for number, old in self._old.items():
-            signal.signal(number, signal.SIG_DFL if old is None else old)
+            ignored = deaf and number is not Sig.SIGCHLD
+            signal.signal(number, signal.SIG_IGN if ignored else signal.SIG_DFL if old is None else old)
         self._old = {}
         signal.set_wakeup_fd(self._old_wakeup)
         self._reader.close()

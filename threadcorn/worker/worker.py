@@ -133,6 +133,7 @@ class Worker:
         self._telemetry.beat(monotonic_ns())
         self._publish()
         self._telemetry.state(WorkerState.READY)
+        boot.worker.booted = True
         # The first request may be the one that holds the GIL.
         self._stuck.rearm(monotonic_ns())
         self._channel.send(Ready())
@@ -350,15 +351,23 @@ class Worker:
         elif number == Sig.SIGUSR1:
             self._reopen_logs()
         else:
-            if self._settings.worker_int is not None:
+            self._quit()
+
+    def _quit(self) -> None:
+        if self._exit is not None:
+            return  # a terminal's INT goes to all of us, and the arbiter tells us too
+        self._exit = int(ExitCode.OK)
+        if self._settings.worker_int is not None:
+            try:
                 self._settings.worker_int(self._boot.worker)
-            self._exit = int(ExitCode.OK)
+            except Exception:  # noqa: BLE001 - it is the user's code, and we leave all the same
+                self._log.exception("Exception in worker_int hook")
 
     def _told(self, message: Message) -> None:
         if isinstance(message, Drain):
             self._begin_drain(message.seconds, message.reason)
         elif isinstance(message, Quit):
-            self._exit = int(ExitCode.OK)
+            self._quit()
         elif isinstance(message, ReopenLogs):
             self._reopen_logs()
         elif isinstance(message, Threads):
@@ -420,8 +429,10 @@ class Worker:
     def _leave(self, code: int) -> int:
         """Stop. A thread that is stuck in the application does not keep the process."""
         self._pool.stop()
+        self._boot.worker.alive = False
         faulthandler.cancel_dump_traceback_later()
         self._publish()
+        self._boot.worker.nr = self._telemetry.requests
         for handler in self._log.handlers:
             handler.flush()
         sys.stdout.flush()
