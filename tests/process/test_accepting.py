@@ -27,6 +27,12 @@ def app(environ, start):
         assert builtins.groups[0].attach(only(int(path[7:])))
     elif path == "/nap":
         time.sleep(0.5)
+    elif path.startswith("/hold/"):
+        open(path[6:] + ".in", "w").close()
+        while not os.path.exists(path[6:] + ".go"):
+            time.sleep(0.005)
+    elif environ["REQUEST_METHOD"] == "POST":
+        assert environ["wsgi.input"].read() == b"b" * 300_000
     body = str(os.getpid()).encode()
     start("200 OK", [("Content-Length", str(len(body)))])
     return [body]
@@ -180,3 +186,34 @@ class TestStuck:
                 client.request("/nap")
             answers = Counter(int(client.reply().body) for client in mine)
             assert len(answers) == 2, answers
+
+    @pytest.mark.parametrize("options", [(), ("--no-shard",)])
+    def test_clients_of_a_stuck_worker_are_answered_by_a_sibling(self, options: tuple[str, ...]) -> None:
+        """Every thread of one worker hangs in the application. Whoever is connected to it and asks only now,
+        with or without a body, for the first time or again, is answered by the other one, and soon."""
+        with server_of("--workers", "2", "--threads", "2", *options) as server:
+            homes: dict[int, list[Connection]] = {}
+            for _ in range(24):
+                client = server.connect()
+                homes.setdefault(int(client.get("/").body), []).append(client)
+            (stuck, mine), (well, others) = sorted(homes.items(), key=lambda one: -len(one[1]))
+            assert len(others) >= 8
+            held = [mine.pop(), mine.pop()]
+            for number, client in enumerate(held):
+                client.request(f"/hold/{number}")
+                eventually((server.directory / f"{number}.in").exists)
+            times = []
+            for number, client in enumerate(mine):
+                began = time.monotonic()
+                if number % 2:
+                    client.request("/", method="POST", body=b"b" * 300_000)
+                else:
+                    client.request("/")
+                assert int(client.reply().body) == well
+                times.append(time.monotonic() - began)
+            assert max(times) < 1, times
+            for number, client in enumerate(held):
+                (server.directory / f"{number}.go").touch()
+                assert int(client.reply().body) == stuck
+            for client in (*mine, *others, *held):
+                assert client.get("/").status == 200

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
+import subprocess
 import zipapp
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.kit import ServerProcess, connect, eventually
+from tests.kit import ROOT, ServerProcess, connect, eventually, need
 from tests.process.crowd import Crowd
 from tests.process.line import APP, RUNGS, Line, lives, reach
 
@@ -288,6 +290,44 @@ os.execv(sys.executable, [sys.executable, *words])
         assert server.get().body == f"the second {new}".encode()
         if how == "embedded":
             assert int((server.directory / "pre_exec").read_text()) == new
+        server.end()
+
+
+@pytest.mark.long
+@pytest.mark.limit(400)
+@pytest.mark.parametrize("options", [(), ("--venv",)], ids=["zip", "venv"])
+def test_a_new_pex_file_is_what_runs(options: tuple[str, ...], tmp_path: Path) -> None:
+    """PEX runs what it has unpacked, under a name of its own. A new archive in the place of the old one is
+    executed all the same, with its threadcorn and its application."""
+    tool = need("pex")
+
+    def build(version: str) -> None:
+        site = tmp_path / "site"
+        shutil.copytree(ROOT / "threadcorn", site / "threadcorn", dirs_exist_ok=True)
+        (site / "application.py").write_text(APP.format(version=version))
+        command = [tool, "httptools", "psutil", "-D", str(site), "-m", "threadcorn", *options]
+        command += ["-o", str(tmp_path / "new")]
+        subprocess.run(command, check=True, timeout=180, capture_output=True)
+        os.rename(tmp_path / "new", tmp_path / "site.pex")
+
+    script = f"""
+import os, sys
+command = ["{tmp_path}/site.pex", "--bind", os.environ["BIND"], "--ready-fd", os.environ["READY_FD"]]
+os.remove("application.py")
+os.execv(command[0], [*command, "--pid", "pid", "application:app"])
+"""
+    build("one")
+    env = {"PEX_ROOT": str(tmp_path / "root"), "PATH": os.environ["PATH"]}
+    with Line(script=script, env=env, ready_within=90, check_descriptors=False) as server:
+        assert server.get().body == f"one {server.serving}".encode()
+        for version in ("the second", "and a third"):
+            build(version)
+            before = server.serving
+            server.tell(signal.SIGUSR2)
+            eventually(lambda before=before: server.named() not in (0, before), within=60)
+            eventually(lambda before=before: not lives(before), within=20)
+            server.serving = server.named()
+            assert server.get().body == f"{version} {server.serving}".encode()
         server.end()
 
 

@@ -108,6 +108,18 @@ def test_what_becomes_of_each(bind: str, options: tuple[str, ...]) -> None:
         assert "1 cut" in server.log
 
 
+def test_a_worker_that_stands_still_is_ended_and_its_clients_are_answered() -> None:
+    """Neither it nor its caretaker can give anything away; the time-out ends it, and others answer."""
+    with ServerProcess(None, "--vault", "--workers", "2", "--timeout", "1", source=SOURCE) as server:
+        victim, mine = max(clients_of(server, 20).items(), key=lambda one: len(one[1]))
+        eventually(lambda: kept_by(server) >= 20)
+        freeze(victim)
+        for client in mine:
+            client.request("/")
+        for client in mine:
+            assert int(client.reply().body) != victim
+
+
 def kept_by(server: ServerProcess, pid: int = 0) -> int:
     """How many connections the arbiter has copies of: sockets beyond those of a server without clients."""
     now = server._descriptors(pid or server.pid)

@@ -220,7 +220,7 @@ class BaseApplication:
         from threadcorn.system.spawn import Program
 
         # What the interpreter was given, not sys.argv: that one has lost -m, -X and the name of a zip file.
-        argv = [sys.executable or sys.orig_argv[0], *sys.orig_argv[1:]]
+        argv = _packed([sys.executable or sys.orig_argv[0], *sys.orig_argv[1:]], self._environ.get("PEX"))
         return Program(argv, {**self._environ, **self._activation.hand_down()}, self._directory)
 
     def _serve(self, settings: Settings, inheritance: Inheritance | None = None) -> tuple[int, str]:
@@ -327,6 +327,19 @@ class _Surroundings:
             name, _, value = entry.partition("=")
             self._replaced.setdefault(name, os.environ.get(name))
             os.environ[name] = value
+
+
+def _packed(argv: list[str], archive: str | None) -> list[str]:
+    """PEX unpacks its archive into a directory that is named after what is in it, and runs that. The same
+    words would run the old archive again, when a new one is in its place."""
+    if archive and os.path.isfile(archive):
+        for number, word in enumerate(argv[1:], 1):
+            place = word if os.path.isdir(word) else os.path.dirname(word)
+            if os.path.isfile(os.path.join(place, "PEX-INFO")):
+                python: str = getattr(sys, "_base_executable", argv[0])  # argv[0] may be unpacked, too
+                options = [option for option in argv[1:number] if option != "-I"]  # which PEX adds again
+                return [python, *options, archive, *argv[number + 1 :]]
+    return argv
 
 
 def _working_directory() -> str:

@@ -231,7 +231,7 @@ class Control:
         if what is e.What.RELOAD_DONE:
             self._conclude(fields["generation"], {"ok": True, "generation": fields["generation"]})
         elif what is e.What.RELOAD_FAILED:
-            cause = f"its first worker: {fields['cause']}; generation {fields['generation']} serves on"
+            cause = f"the new worker: {fields['cause']}; generation {fields['generation']} serves on"
             self._conclude(fields["failed"], {"ok": False, "cause": cause, "text": fields["text"]})
         elif what is e.What.RELOAD_STUCK:
             cause = f"too many of its workers died; {fields['older']} old ones serve on"

@@ -30,7 +30,7 @@ SENTENCES: Mapping[What, tuple[int, str]] = {
     What.WORKER_CRASHED: (_ERROR, "Worker (pid: {pid}, slot: {slot}) {cause}; {replaced}{text}"),
     What.WORKER_NOT_READY: (
         _ERROR,
-        "Worker (pid: {pid}, slot: {slot}) was not ready: {cause}; {replaced}{text}",
+        "Worker (pid: {pid}, slot: {slot}) did not start: {cause}; {replaced}{text}",
     ),
     What.WORKER_CONDEMNED: (_CRIT, "WORKER TIMEOUT (pid: {pid}, slot: {slot}): {reason}; aborting it"),
     What.WORKER_KILLED: (_WARN, "Killing worker (pid: {pid}, slot: {slot}): it did not leave in time"),
@@ -53,7 +53,7 @@ SENTENCES: Mapping[What, tuple[int, str]] = {
     What.RELOAD_DONE: (_INFO, "Reloaded: generation {generation} serves with {workers} workers"),
     What.RELOAD_FAILED: (
         _ERROR,
-        "Reload failed, generation {generation} serves on. First worker of {failed}: {cause}{text}",
+        "Reload failed, generation {generation} serves on. The new worker: {cause}{text}",
     ),
     What.RELOAD_STUCK: (
         _ERROR,
@@ -67,7 +67,7 @@ SENTENCES: Mapping[What, tuple[int, str]] = {
     What.STOP_BEGINS: (_INFO, "Stopping{how}"),
     What.STOP_QUICKER: (_WARN, "Stopping at once{how}"),
     What.GATED: (_DEBUG, "No new connections; those that wait are accepted"),
-    What.FATAL: (_ERROR, "The server cannot start: a worker (pid: {pid}) {cause}{text}"),
+    What.FATAL: (_ERROR, "The server cannot start: a worker (pid: {pid}): {cause}{text}"),
     What.LEFT_BEHIND: (_ERROR, "Leaving {ages} behind: they do not die of KILL"),
 }
 

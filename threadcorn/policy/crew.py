@@ -170,7 +170,7 @@ class Crew:
         if incarnation.ready_at is None:
             incarnation.unborn = True
             seconds = self.now - incarnation.born
-            reason = reason or f"it was not ready within {seconds:.3g} seconds (boot_timeout)"
+            reason = reason or f"not ready within {seconds:.3g} seconds (boot_timeout)"
         incarnation.reason = reason or incarnation.reason or "it did not leave"
         incarnation.deadline = self.now + LAST_WORDS
         self.note(What.WORKER_CONDEMNED, incarnation, reason=incarnation.reason)
