@@ -16,6 +16,7 @@ import random
 import statistics
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -90,10 +91,7 @@ def main() -> None:
     phases = [phase for phase in phases[2:-2] if phase[1] > 100]
     each = [(written, cpu / count) for written, count, cpu in phases]
     with_, without = ([cost for written, cost in each if written is wanted] for wanted in (True, False))
-    pairs = [
-        (b - a if written else a - b) / min(a, b)
-        for (_, a), (written, b) in zip(each, each[1:], strict=False)
-    ]
+    pairs = [(b - a if written else a - b) / min(a, b) for (_, a), (written, b) in pairwise(each)]
     tries = sorted(statistics.median(random.choices(pairs, k=len(pairs))) for _ in range(2000))
     print(f"hello, one worker, {len(each)} phases, {sum(count for _, count, _ in phases)} requests")
     print(f"CPU of a request: {statistics.median(with_):.2f} us with the scoreboard, "
