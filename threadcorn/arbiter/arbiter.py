@@ -250,15 +250,16 @@ class Arbiter:
             self._tell(e.Judged(handle.age, e.Verdict.KILL, "it sent what is not a message"))
 
     def _reap(self) -> None:
-        for death in spawn.reap():
+        deaths = spawn.reap()
+        self._obey()  # a terminal's INT came to us too, and before the death of a worker that obeyed it
+        for death in deaths:
             handle = self._staff.by_pid.pop(death.pid, None)
             if handle is None:
                 if not self._upgrade.died(death):
                     self.log.debug("Reaped process %d, which is not a worker", death.pid)
                 continue
             self._receive(handle)
-            killed = death.signal == Sig.SIGKILL
-            cause = death.words(out_of_memory=killed and self._oom.rose())
+            cause = death.words(out_of_memory=death.signal == Sig.SIGKILL and self._oom.rose())
             self._hook("child_exit", handle)
             cause, self._story = self._operations.buried(handle, cause, in_order=death.code == 0)
             self._there.rescue(handle)
@@ -269,10 +270,9 @@ class Arbiter:
 
     def _look(self) -> None:
         now = self._clock.now()
-        there = self._there
-        if there.gated and there.queues_empty():
+        if self._there.gated and self._there.queues_empty():
             self._tell(e.QueuesEmpty())
-        there.tick(now)
+        self._there.tick(now)
         for handle, seconds in self._pulse.silent(self._staff, now, self.settings.timeout):
             reason = self._operations.silence(handle, seconds)
             self._tell(e.Judged(handle.age, e.Verdict.KILL, f"{reason} (timeout)"))
