@@ -212,6 +212,8 @@ def test_a_stuck_worker_is_found_dumped_and_replaced_and_gets_nobody_meanwhile(
         if harm is stop:
             assert "it is stopped by a signal (timeout); aborting it" in server.log
         else:
+            # It is dead; that it has been buried, and told, comes a moment later.
+            eventually(lambda: "killed by SIGABRT" in server.log)
             dump = server.log.split("Timeout (0:00:02.500000)!")[1]
             assert "in app" in dump
             assert f"(pid: {victim}, slot: " in dump
