@@ -105,7 +105,7 @@ class Server:
         text = self.log.read_bytes()
         found = {what: text.count(word) for what, word in words.items()}
         # After a crash: what its threads were doing.
-        blocks = re.findall(rb"killed by SIGKILL\.\nIt was running:\n((?:  .*\n)+?)(?=Before that:|\S)", text)
+        blocks = re.findall(rb"killed by SIGKILL.*\n  It was running:\n((?:    .*\n)+)", text)
         found["running when killed"] = sum(block.count(b"\n") for block in blocks)
         return found
 
@@ -164,23 +164,32 @@ class Crowd:
         return not any(codes) and all("kinds" in report for report in self.reports)
 
 
+def state(task: Path) -> str:
+    """One letter, of a process or a thread in /proc."""
+    return (task / "stat").read_text().rpartition(")")[2].split()[0]
+
+
 class Kills:
     """SIGKILLs, and the connections that went with them."""
 
     def __init__(self) -> None:
-        self.ports: dict[int, float] = {}  # of clients whose connection was accepted: when it was killed
+        #: Of clients whose connection was accepted: when it was killed. A port may be used again.
+        self.ports: dict[int, list[float]] = {}
         self.connections = 0
         self._libc = ctypes.CDLL(None, use_errno=True)
 
     def kill(self, pid: int) -> None:
         """Stop it, see what it has, end it."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError, PermissionError):
             os.kill(pid, signal.SIGSTOP)
+            while any(state(task) not in "TtZX" for task in Path(f"/proc/{pid}/task").iterdir()):
+                pass  # kill() returns before that, and it may accept one more
             held = list(self.peers(pid))
             os.kill(pid, signal.SIGKILL)
             self.connections += len(held)
             now = time.time()
-            self.ports.update(dict.fromkeys(held, now))
+            for port in held:
+                self.ports.setdefault(port, []).append(now)
 
     def peers(self, pid: int) -> Iterator[int]:
         """Ports of the clients whose connections it has."""
@@ -204,8 +213,7 @@ class Kills:
             os.close(pidfd)
 
     def explains(self, loss: dict[str, Any]) -> bool:
-        killed = self.ports.get(loss["port"])
-        return killed is not None and -0.1 < loss["at"] - killed < AFTERWARDS
+        return any(-0.1 < loss["at"] - killed < AFTERWARDS for killed in self.ports.get(loss["port"], ()))
 
 
 def happenings(server: Server, rand: random.Random, asked: argparse.Namespace, kills: Kills) -> Iterator[str]:

@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from chaos import RUNGS, Kills, Server
+from chaos import RUNGS, Kills, Server, state
 
 MEAN = 0.020
 LATE = 0.300
@@ -186,10 +186,6 @@ def disturbed(how: str, rung: str, asked: argparse.Namespace, seed: int) -> dict
         "it had accepted": len(held),
         "late, and not its": len(others),
     }
-
-
-def state(task: Path) -> str:
-    return (task / "stat").read_text().rpartition(")")[2].split()[0]
 
 
 def ask(address: tuple[str, int], path: str) -> None:
