@@ -323,7 +323,12 @@ class Arbiter:
         except LookupError as error:
             self._tell(e.NotForked(command.age, f"could not be forked: {error}"))
             return
-        ours, theirs = Channel.pair()
+        try:
+            ours, theirs = Channel.pair()
+        except OSError as error:
+            self._there.board.release(page.index)
+            self._tell(e.NotForked(command.age, f"could not be forked: {error.strerror}"))
+            return
         handle = WorkerHandle(command, generation, self, ours, page)
         hooks.call(self.log, "pre_fork", settings.pre_fork, self, handle)
         boot = WorkerBoot(

@@ -17,7 +17,7 @@ __all__ = ["PERIOD", "Pulse"]
 PERIOD = 1.0  # seconds between two looks
 
 # If we ourselves were away for so long, it was the machine (a suspend, a debugger, no CPU), and the
-# workers were away as well: everybody is spared for one round.
+# workers were away as well: everybody is spared for one round. Half of a shorter limit counts as well.
 AWAY = 3.0
 
 
@@ -36,7 +36,7 @@ class Pulse:
         """Those whose heart has not beaten for `limit` seconds (0: no limit), and for how long."""
         if now < self.next:
             return []
-        away = self._last is not None and now - self._last > PERIOD + AWAY
+        away = self._last is not None and now - self._last > PERIOD + min(AWAY, limit / 2)
         self._last = now
         self.next = now + PERIOD
         if away or limit <= 0:
