@@ -207,9 +207,9 @@ def run_drip(server: Server, options: argparse.Namespace) -> str:
 def run_descriptors(server: Server, options: argparse.Namespace) -> str:
     with start(server, options, files=256) as process:
         with clients("silent", process.port, 600, core=options.client_core) as crowd:
-            before = process.cost()
-            time.sleep(3)
-            cost = process.cost() - before
+            before, said = process.cost(), process.text().count("\n")
+            time.sleep(options.full)
+            cost, said = process.cost() - before, process.text().count("\n") - said
             result(crowd)
         until = time.monotonic() + 30
         began = time.monotonic()
@@ -219,9 +219,15 @@ def run_descriptors(server: Server, options: argparse.Namespace) -> str:
                 break
             except (OSError, ValueError):
                 if time.monotonic() > until:
-                    return f"{(cost.user + cost.kernel) / 3:.1%} of a processor; NOT back after 30 s"
+                    return (
+                        f"{(cost.user + cost.kernel) / options.full:.1%} of a processor; NOT back after 30 s"
+                    )
         back = time.monotonic() - began
-        return f"{(cost.user + cost.kernel) / 3:.1%} of a processor while full; back after {back:.2f} s"
+        share = (cost.user + cost.kernel) / options.full
+        return (
+            f"{share:.1%} of a processor and {said} lines in {options.full:g} s while full; "
+            f"back after {back:.2f} s"
+        )
 
 
 SCENARIOS = {"idle": run_idle, "drip": run_drip, "descriptors": run_descriptors}
@@ -252,6 +258,7 @@ def main() -> int:
     parser.add_argument("--servers", default=",".join(SERVERS))
     parser.add_argument("--bin", type=Path, help="bin directory of the peers' environment")
     parser.add_argument("--duration", type=float, default=5.0)
+    parser.add_argument("--full", type=float, default=5.0, help="seconds without descriptors (5)")
     parser.add_argument("--wait", type=float, default=35.0, help="seconds until drippers must be cut (35)")
     parser.add_argument("--idle", type=int, default=10_000)
     parser.add_argument("--heads", type=int, default=2000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,10 @@ class Body:
 
 def app(environ, start):
     global served
+    if environ["PATH_INFO"] == "/file":
+        file = open("big.bin", "rb")
+        start("200 OK", [("Content-Length", "20000000")])
+        return environ["wsgi.file_wrapper"](file)
     path = environ["PATH_INFO"]
     if path == "/closed":
         body = str(closed).encode()
@@ -132,3 +137,33 @@ def test_f48_more_clients_than_the_backlog_holds_are_all_answered() -> None:
     options = ("--backlog", "8", "--threads", "2")
     with ServerProcess("tests.kit.apps:hello", *options) as server, ThreadPoolExecutor(80) as pool:
         assert set(pool.map(lambda _: server.get("/").status, range(240))) == {200}
+
+
+def test_f44_a_file_that_becomes_shorter_or_is_closed() -> None:
+    """Visibly cut, and nobody loops over nothing. What the application closes goes on by its copy."""
+    with ServerProcess(None, "--threads", "1", source=APP) as server:
+        big = server.directory / "big.bin"
+        big.write_bytes(b"f" * 20_000_000)
+        client = server.connect(receive_buffer=4096)
+        client.request("/file")
+        assert client.sock.recv(100)
+        os.truncate(big, 1_000_000)
+        got, how = client.to_end(within=20)
+        assert how in ("closed", "reset")
+        assert len(got) < 20_000_000
+        big.write_bytes(b"f" * 20_000_000)
+        with server.connect() as other:
+            assert len(other.get("/file").body) == 20_000_000
+        assert "Traceback" not in server.log
+
+
+def test_f55_a_hundred_names_and_no_more(server: ServerProcess) -> None:
+    fields = [(f"x-{number}", "1") for number in range(99)]  # and Host
+    with server.connect() as client:
+        assert client.get("/", headers=fields).status == 200
+        assert client.get("/", headers=[*fields, ("x-99", "1")]).status == 431
+
+
+def test_f55_hashes_that_can_be_foretold_are_told() -> None:
+    with ServerProcess("tests.kit.apps:hello", env={"PYTHONHASHSEED": "0"}) as server:
+        assert "PYTHONHASHSEED=0" in server.log

@@ -195,13 +195,14 @@ def app(environ, start):
 
 
 def test_f60_locks_that_threads_held_at_the_fork_are_free_in_the_workers() -> None:
-    """A preloaded application whose thread logs all the time: no worker inherits a taken lock of logging's."""
+    """A preloaded application whose thread logs all the time: no worker gets a taken lock."""
     tolerate = ("use of fork() may lead to deadlocks",)
     with ServerProcess(
         None, "--preload", "--workers", "4", source=THREADED, tolerate=tolerate, check_descriptors=False
     ) as server:
         for _ in range(40):
             assert server.get("/").body == b"ok"
+        assert "preload_app: the application has started 1 thread;" in server.log
 
 
 def test_f13_a_storm_of_reloads_ends_with_one_generation() -> None:

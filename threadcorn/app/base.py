@@ -234,6 +234,11 @@ class BaseApplication:
         self.logger = log = logs.setup(settings)
         for warning in self.cfg.warnings:
             log.warning(warning)
+        if not sys.flags.hash_randomization:
+            log.warning(
+                "PYTHONHASHSEED=0: hashes can be foretold, so a client that sends names of one hash makes "
+                "every dictionary of them slow; unset it"
+            )
         arbiter = Arbiter(
             app=self,
             settings=settings,

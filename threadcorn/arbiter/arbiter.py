@@ -14,7 +14,6 @@ Laws:
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import random
@@ -163,10 +162,7 @@ class Arbiter:
         self._hook("on_starting")
         generation = self._generations.make(settings, self.app.load_for(settings))
         if settings.preload_app:
-            generation.load()
-            # What is never written is never copied: the collector would write into every object it visits.
-            gc.collect()
-            gc.freeze()
+            generation.preload(self.log)
         self._premises = Premises(settings, self.log, self.pid, self._inheritance, self._waiter)
         self.address = self._premises.addresses()
         self._signals = SignalReader(ARBITER_SIGNALS)
@@ -326,8 +322,7 @@ class Arbiter:
         try:
             ours, theirs = Channel.pair()
         except OSError as error:
-            self._there.board.release(page.index)
-            self._tell(e.NotForked(command.age, f"could not be forked: {error.strerror}"))
+            self._not_forked(command.age, page.index, error)
             return
         handle = WorkerHandle(command, generation, self, ours, page)
         hooks.call(self.log, "pre_fork", settings.pre_fork, self, handle)
@@ -353,10 +348,13 @@ class Arbiter:
             self._staff.fork(handle, theirs, live)
         except OSError as error:
             handle.close()
-            self._there.board.release(page.index)
-            self._tell(e.NotForked(command.age, f"could not be forked: {error.strerror}"))
+            self._not_forked(command.age, page.index, error)
             return
         self.log.info("Booting worker with pid: %s", handle.pid)
+
+    def _not_forked(self, age: int, page: int, error: OSError) -> None:
+        self._there.board.release(page)
+        self._tell(e.NotForked(age, f"could not be forked: {error.strerror}"))
 
     def _leave_parent(self, handle: WorkerHandle) -> None:
         """In the child: close what is the arbiter's. Berths and groups stay, they are everybody's."""

@@ -5,6 +5,9 @@ The arbiter keeps a generation for as long as somebody may still be forked of it
 
 from __future__ import annotations
 
+import gc
+import logging
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +43,22 @@ class Generation:
     cfg: Config  # the same for hooks, which know gunicorn's
     load: Callable[[], Callable[..., Any]]
     access: AccessLog
+
+    def preload(self, log: logging.Logger) -> None:
+        """Load the application here, for all workers that are forked. Raises what it raises."""
+        before = threading.active_count()
+        self.load()
+        started = threading.active_count() - before
+        if started > 0:
+            log.warning(
+                "preload_app: the application has started %d thread%s; threads do not run on in a forked "
+                "worker, and locks that they hold stay locked there: start them in post_fork",
+                started,
+                "" if started == 1 else "s",
+            )
+        # What is never written is never copied: the collector would write into every object it visits.
+        gc.collect()
+        gc.freeze()
 
 
 class Generations:

@@ -37,7 +37,9 @@ class PidFile:
         beside = f"{self.path}.{os.getpid()}"
         try:
             # 0644: a file that only root may read helps nobody who is asked "which pid is it?".
-            fd = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+            # A new file, whatever was there: a link could lead to somebody's precious one.
+            _unlink(beside)
+            fd = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise self._cannot(error) from error
         try:
