@@ -85,7 +85,7 @@ def of_everybody(*options: str) -> ServerProcess:
 @root
 def test_a_directory_that_the_workers_may_not_enter_is_named() -> None:
     server = ServerProcess(None, "--user", "nobody", source=BACK, exit_code=3)
-    with pytest.raises(StartFailed, match="cannot enter the directory"):
+    with pytest.raises(StartFailed, match="cannot change to the directory"):
         server.start()
     assert "please report" not in server.log
     server.kill()
