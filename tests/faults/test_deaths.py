@@ -70,7 +70,7 @@ def deaths(count: int) -> None:
 
 
 def test_f23_many_deaths_leave_no_zombie() -> None:
-    deaths(5)
+    deaths(2)
 
 
 @pytest.mark.long

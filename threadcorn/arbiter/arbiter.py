@@ -313,7 +313,6 @@ class Arbiter:
 
     def _spawn(self, command: e.Spawn) -> None:
         generation = self._generations[command.generation]
-        settings = generation.settings
         try:
             page = self._there.claim(command.slot, command.generation)
         except LookupError as error:
@@ -322,16 +321,17 @@ class Arbiter:
         try:
             ours, theirs = Channel.pair()
         except OSError as error:
-            self._not_forked(command.age, page.index, error)
+            self._there.board.release(page.index)
+            self._tell(e.NotForked(command.age, f"could not be forked: {error.strerror}"))
             return
         handle = WorkerHandle(command, generation, self, ours, page)
-        hooks.call(self.log, "pre_fork", settings.pre_fork, self, handle)
+        hooks.call(self.log, "pre_fork", generation.settings.pre_fork, self, handle)
         boot = WorkerBoot(
             slot=command.slot,
             generation=command.generation,
             age=command.age,
             pid_of_arbiter=self.pid,
-            settings=settings,
+            settings=generation.settings,
             load=generation.load,
             channel=theirs,
             berths=self._there.berths,
@@ -348,13 +348,10 @@ class Arbiter:
             self._staff.fork(handle, theirs, live)
         except OSError as error:
             handle.close()
-            self._not_forked(command.age, page.index, error)
+            self._there.board.release(page.index)
+            self._tell(e.NotForked(command.age, f"could not be forked: {error.strerror}"))
             return
         self.log.info("Booting worker with pid: %s", handle.pid)
-
-    def _not_forked(self, age: int, page: int, error: OSError) -> None:
-        self._there.board.release(page)
-        self._tell(e.NotForked(age, f"could not be forked: {error.strerror}"))
 
     def _leave_parent(self, handle: WorkerHandle) -> None:
         """In the child: close what is the arbiter's. Berths and groups stay, they are everybody's."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 import logging
-import threading
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -46,9 +46,9 @@ class Generation:
 
     def preload(self, log: logging.Logger) -> None:
         """Load the application here, for all workers that are forked. Raises what it raises."""
-        before = threading.active_count()
+        before = len(sys._current_frames())  # noqa: SLF001 - Python's threads, without making one known
         self.load()
-        started = threading.active_count() - before
+        started = len(sys._current_frames()) - before  # noqa: SLF001
         if started > 0:
             log.warning(
                 "preload_app: the application has started %d thread%s; threads do not run on in a forked "
