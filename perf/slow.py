@@ -1,14 +1,12 @@
 """Clients that do nothing, little, or too much, beside an honest load: what do the honest ones notice?
 
-    python perf/slow.py                             idle, drip and descriptors; a few minutes
-    python perf/slow.py --scenario drip --servers threadcorn,gunicorn
-
-* idle: thousands of keep-alive connections that are silent, and what each costs in memory.
-* drip: heads that arrive by the byte, bodies that arrive by the byte, answers that are read slowly.
-* descriptors: more connections than the server may open files.
+    python perf/slow.py --scenario idle           10,000 silent keep-alive connections, and what each costs
+    python perf/slow.py --scenario drip           heads and bodies by the byte, answers read slowly
+    python perf/slow.py --scenario burst          half heads and large answers that nobody reads, two threads
+    python perf/slow.py --scenario descriptors    more connections than the server may open files
 
 Every server has one worker and four threads. The rate and the p99 with the slow clients are compared with
-those of the same server a moment before, without them.
+those of the same server a moment before, without them. A scenario takes one to four minutes.
 """
 
 from __future__ import annotations
@@ -16,125 +14,33 @@ from __future__ import annotations
 import argparse
 import contextlib
 import resource
-import selectors
-import socket
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from running import HERE, Load, Running, drive, running
-from world import SERVERS, Server, environment, free
+from world import SERVERS, Server, environment, free, goal, prepare, questions, turns
 
-REQUEST = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
 THREADS = 4
-
-
-# --- the clients, in a process of their own
-
-
-def connect(port: int, buffer: int = 0) -> socket.socket:
-    sock = socket.socket()
-    if buffer:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-    sock.settimeout(20)
-    # One address has some 28,000 ports: clients of several addresses do not run out of them.
-    sock.bind((f"127.0.0.{1 + len(_ALL) % 8}", 0))
-    sock.connect(("127.0.0.1", port))
-    _ALL.append(sock)
-    return sock
-
-
-_ALL: list[socket.socket] = []
-
-
-def idle(port: int, count: int) -> None:
-    """Connections with one request behind them; then silence until standard input ends."""
-    for _ in range(count):
-        sock = connect(port)
-        sock.sendall(REQUEST)
-        sock.recv(65536)
-    print("ready", flush=True)
-    sys.stdin.read()
-    open_ = 0
-    for sock in _ALL:
-        sock.setblocking(False)
-        with contextlib.suppress(BlockingIOError):
-            if not sock.recv(1):
-                continue
-        open_ += 1
-    print(open_, flush=True)
-
-
-def silent(port: int, count: int) -> None:
-    """Connections without a request, as many as can be made."""
-    for _ in range(count):
-        try:
-            connect(port)
-        except OSError:
-            break
-    print("ready", flush=True)
-    sys.stdin.read()
-    print(len(_ALL), flush=True)
-
-
-def drip(port: int, heads: int, bodies: int, readers: int) -> None:
-    """A byte a second of heads and bodies, ten kilobytes a second of answers. Prints how many were cut."""
-    chooser = selectors.DefaultSelector()
-    head = [connect(port) for _ in range(heads)]
-    body = [connect(port) for _ in range(bodies)]
-    reader = [connect(port, 4096) for _ in range(readers)]
-    for sock in head:
-        sock.sendall(b"GET / HTTP/1.1\r\nHost: test\r\nX-Slow: ")
-    for sock in body:
-        sock.sendall(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 100000\r\n\r\n")
-    for sock in reader:
-        sock.sendall(b"GET /big HTTP/1.1\r\nHost: test\r\n\r\n")
-    for sock in head + body:
-        sock.setblocking(False)
-        chooser.register(sock, selectors.EVENT_READ)
-    for sock in reader:
-        sock.setblocking(False)
-    inbox = selectors.DefaultSelector()
-    inbox.register(sys.stdin, selectors.EVENT_READ)
-    cut: set[socket.socket] = set()
-    lost = turns = 0
-    while not inbox.select(0):
-        began = time.monotonic()
-        turns += 1
-        if turns == 3:  # the burst of their arrival is not what is asked about
-            print("ready", flush=True)
-        for key, _ in chooser.select(0):
-            cut.add(key.fileobj)  # type: ignore[arg-type]
-            chooser.unregister(key.fileobj)
-        for sock in head + body:
-            if sock not in cut:
-                with contextlib.suppress(OSError):
-                    sock.send(b"x")
-        for sock in list(reader):
-            try:
-                if not sock.recv(10_000):
-                    raise ConnectionResetError
-            except BlockingIOError:
-                continue
-            except OSError:
-                lost += 1
-                reader.remove(sock)
-        time.sleep(max(0.0, began + 1.0 - time.monotonic()))
-    print(len(cut & set(head)), len(cut & set(body)), lost, flush=True)
+#: What the answers of a burst are made of: see the application in world.py.
+ANSWERS = ("big", "fresh", "blocks")
+#: Seconds after which a client of the burst's server gives up.
+PATIENCE = 15.0
 
 
 @contextlib.contextmanager
 def clients(*arguments: object, core: int | None) -> Iterator[subprocess.Popen[str]]:
-    """This file as a client, ready; its last line is what it saw."""
+    """Slow clients in a process of their own, ready; its last line is what it saw."""
     command = [
         *(["taskset", "-c", str(core)] if core is not None else []),
         sys.executable,
-        __file__,
-        "--client",
+        str(HERE / "slow_clients.py"),
     ]
     process = subprocess.Popen(
         [*command, *map(str, arguments)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=HERE
@@ -150,9 +56,9 @@ def clients(*arguments: object, core: int | None) -> Iterator[subprocess.Popen[s
         process.stdout.close()
 
 
-def result(process: subprocess.Popen[str]) -> str:
+def result(process: subprocess.Popen[str]) -> list[int]:
     out, _ = process.communicate(timeout=60)
-    return out.strip()
+    return [int(word) for word in out.split()]
 
 
 def resident(server: Running) -> int:
@@ -164,80 +70,172 @@ def resident(server: Running) -> int:
     return total
 
 
+def kernel_memory() -> int:
+    """Bytes that the kernel holds for TCP, of everybody."""
+    for line in Path("/proc/net/sockstat").read_text(encoding="ascii").splitlines():
+        if line.startswith("TCP:"):
+            return int(line.split()[-1]) * resource.getpagesize()
+    return 0
+
+
+@dataclass
+class Seen:
+    """What one run showed: by name, so that runs can be compared."""
+
+    text: str
+    numbers: dict[str, float] = field(default_factory=dict)
+
+
 # --- the scenarios
 
 
-def run_idle(server: Server, options: argparse.Namespace) -> str:
+def run_idle(server: Server, options: argparse.Namespace) -> Seen:
     with start(server, options) as process:
         load(process, options, 1)
-        before = load(process, options)
         memory = resident(process)
+        before = load(process, options)
         with clients("idle", process.port, options.idle, core=options.client_core) as silent_ones:
-            grown = resident(process) - memory
+            grown = (resident(process) - memory) / options.idle
             beside = load(process, options)
-            open_ = result(silent_ones)
+            (open_,) = result(silent_ones)
         after = load(process, options)
-        base = max(before.rate, after.rate)
-        return (
-            f"{before.rate:8.0f}/s alone, {beside.rate:8.0f}/s beside {open_} idle, "
-            f"{after.rate:8.0f}/s after: {beside.rate / base:.0%}; "
-            f"{grown / options.idle:.0f} bytes a connection"
+        share = beside.rate / statistics.mean((before.rate, after.rate))
+        return Seen(
+            f"{before.rate:.0f}/s alone, {beside.rate:.0f}/s beside {open_} idle, {after.rate:.0f}/s after: "
+            f"{share:.1%}; {grown:.0f} bytes a connection",
+            {"share": share, "bytes": grown, "open": open_},
         )
 
 
-def run_drip(server: Server, options: argparse.Namespace) -> str:
+def judge_idle(runs: list[Seen], options: argparse.Namespace) -> None:
+    shares = [run.numbers["share"] for run in runs]
+    goal(
+        statistics.median(shares) >= 0.95,
+        f"rate beside {options.idle} idle connections {statistics.median(shares):.1%} "
+        f"[{min(shares):.1%}..{max(shares):.1%}] of that without them, goal 95 %",
+    )
+    most = max(run.numbers["bytes"] for run in runs)
+    all_open = all(run.numbers["open"] == options.idle for run in runs)
+    goal(most <= 4096 and all_open, f"{most:.0f} bytes of memory an idle connection, goal 4096; all open")
+
+
+def run_drip(server: Server, options: argparse.Namespace) -> Seen:
     with start(server, options) as process:
         load(process, options, 1)
         before = load(process, options)
-        memory = resident(process)
+        memory, kernel = resident(process), kernel_memory()
         many = (options.heads, options.bodies, options.readers)
         with clients("drip", process.port, *many, core=options.client_core) as slow_ones:
             beside = load(process, options)
-            grown = resident(process) - memory
+            grown, held = resident(process) - memory, kernel_memory() - kernel
             # What is too slow must be gone when its time-outs are over (20 s for heads, 30 s for bodies).
             load(process, options, options.wait)
-            cut = result(slow_ones)
-        return (
-            f"{before.rate:8.0f}/s, p99 {before.p99 * 1e3:.1f} ms alone; {beside.rate:8.0f}/s, p99 "
-            f"{beside.p99 * 1e3:.1f} ms beside {many}, {beside.errors} errors; "
-            f"cut (heads bodies readers): {cut}; {grown / 1e6:.0f} MB more"
+            heads, bodies, lost = result(slow_ones)
+        worse = beside.p99 / before.p99
+        return Seen(
+            f"{before.rate:.0f}/s, p99 {before.p99 * 1e3:.2f} ms alone; {beside.rate:.0f}/s, p99 "
+            f"{beside.p99 * 1e3:.2f} ms ({worse:.2f} times) beside them, {beside.errors} errors; "
+            f"cut: {heads} heads, {bodies} bodies, {lost} readers; "
+            f"{grown / 1e6:.0f} MB more, {held / 1e6:.0f} in the kernel",
+            {"worse": worse, "cut": heads + bodies, "lost": lost, "memory": grown, "errors": beside.errors},
         )
 
 
-def run_descriptors(server: Server, options: argparse.Namespace) -> str:
+def judge_drip(runs: list[Seen], options: argparse.Namespace) -> None:
+    worse = [run.numbers["worse"] for run in runs]
+    goal(
+        statistics.median(worse) <= 2 and not any(run.numbers["errors"] for run in runs),
+        f"p99 beside {options.heads} dripping heads, {options.bodies} bodies, {options.readers} readers: "
+        f"{statistics.median(worse):.2f} [{min(worse):.2f}..{max(worse):.2f}] times that alone, goal 2",
+    )
+    least = min(run.numbers["cut"] for run in runs)
+    drippers = options.heads + options.bodies
+    goal(least == drippers, f"{least:.0f} of {drippers} drippers were cut within {options.wait:g} s")
+    most = max(run.numbers["memory"] for run in runs)
+    goal(most < 300e6, f"{most / 1e6:.0f} MB of memory for them, goal 300 (buffer_limit is 256 MiB)")
+
+
+def run_burst(server: Server, options: argparse.Namespace) -> Seen:
+    numbers: dict[str, float] = {}
+    words = []
+    for kind, name in enumerate(ANSWERS):
+        with start(server, options, threads=2) as process:
+            memory = resident(process)
+            with clients("burst", process.port, 200, kind, 200, core=options.client_core):
+                first = wait(process)
+                later = statistics.median(wait(process) for _ in range(5)) if first < PATIENCE else PATIENCE
+                grown = resident(process) - memory
+        numbers[f"first {name}"], numbers[f"later {name}"] = first, later
+        words.append(f"{name}: {first * 1e3:.0f} ms, then {later * 1e3:.1f} ms ({grown / 1e6:.0f} MB)")
+    return Seen("; ".join(words), numbers)
+
+
+def wait(server: Running) -> float:
+    """How long a new client waits for its answer (seconds)."""
+    began = time.monotonic()
+    try:
+        server.get("/", within=PATIENCE)
+    except (OSError, ValueError):
+        return PATIENCE
+    return time.monotonic() - began
+
+
+def judge_burst(runs: list[Seen], _: argparse.Namespace) -> None:
+    for name in ANSWERS:
+        first = statistics.median(run.numbers[f"first {name}"] for run in runs)
+        later = statistics.median(run.numbers[f"later {name}"] for run in runs)
+        goal(later <= 0.05, f"{name}: once the 200 requests have run a new client waits {later * 1e3:.1f} ms")
+        if name == "big":  # in the others it is the application that takes its time, and the disk
+            goal(first <= 0.5, f"{name}: right behind them it waits {first * 1e3:.0f} ms")
+
+
+def run_descriptors(server: Server, options: argparse.Namespace) -> Seen:
     with start(server, options, files=256) as process:
+        lines = process.text().count("\n")
         with clients("silent", process.port, 600, core=options.client_core) as crowd:
-            before, said = process.cost(), process.text().count("\n")
+            before = process.cost()
             time.sleep(options.full)
-            cost, said = process.cost() - before, process.text().count("\n") - said
-            result(crowd)
-        until = time.monotonic() + 30
-        began = time.monotonic()
-        while True:
-            try:
-                process.get("/", within=1)
-                break
-            except (OSError, ValueError):
-                if time.monotonic() > until:
-                    return (
-                        f"{(cost.user + cost.kernel) / options.full:.1%} of a processor; NOT back after 30 s"
-                    )
-        back = time.monotonic() - began
+            cost = process.cost() - before
+            (closed,) = result(crowd)
         share = (cost.user + cost.kernel) / options.full
-        return (
-            f"{share:.1%} of a processor and {said} lines in {options.full:g} s while full; "
-            f"back after {back:.2f} s"
+        lines = process.text().count("\n") - lines
+        began = time.monotonic()
+        back = PATIENCE
+        while time.monotonic() < began + PATIENCE:
+            with contextlib.suppress(OSError, ValueError):
+                process.get("/", within=1)
+                back = time.monotonic() - began
+                break
+        return Seen(
+            f"{share:.1%} of a processor in {options.full:g} s while full ({closed} clients were closed and "
+            f"came again), {lines} log lines; "
+            f"{f'back after {back:.2f} s' if back < PATIENCE else 'NOT back'}",
+            {"share": share, "back": back, "lines": lines / options.full},
         )
 
 
-SCENARIOS = {"idle": run_idle, "drip": run_drip, "descriptors": run_descriptors}
+def judge_descriptors(runs: list[Seen], options: argparse.Namespace) -> None:
+    share = max(run.numbers["share"] for run in runs)
+    goal(share < 0.05, f"{share:.1%} of a processor without descriptors for {options.full:g} s, goal 5 %")
+    back = max(run.numbers["back"] for run in runs)
+    goal(back <= 1, f"service is back after {back:.2f} s, goal 1")
+    lines = max(run.numbers["lines"] for run in runs)
+    goal(lines <= 1, f"{lines:.2f} log lines a second, goal 1")
+
+
+SCENARIOS = {
+    "idle": (run_idle, judge_idle),
+    "drip": (run_drip, judge_drip),
+    "burst": (run_burst, judge_burst),
+    "descriptors": (run_descriptors, judge_descriptors),
+}
 
 
 def start(
-    server: Server, options: argparse.Namespace, files: int = 0
+    server: Server, options: argparse.Namespace, files: int = 0, threads: int = THREADS
 ) -> contextlib.AbstractContextManager[Running]:
     port = free()
-    command = server.command(options.bin, "world:app", THREADS, port)
+    command = server.command(options.bin, "world:app", threads, port)
     if files:
         command = ["prlimit", f"--nofile={files}:{files}", *command]
     return running(command, port=port, env=environment(server), core=options.server_core)
@@ -248,30 +246,28 @@ def load(server: Running, options: argparse.Namespace, seconds: float = 0) -> Lo
 
 
 def main() -> int:
-    if sys.argv[1:2] == ["--client"]:
-        what, *numbers = sys.argv[2:]
-        behave: dict[str, Callable[..., None]] = {"idle": idle, "silent": silent, "drip": drip}
-        behave[what](*map(int, numbers))
-        return 0
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--scenario", default=",".join(SCENARIOS))
-    parser.add_argument("--servers", default=",".join(SERVERS))
-    parser.add_argument("--bin", type=Path, help="bin directory of the peers' environment")
-    parser.add_argument("--duration", type=float, default=5.0)
-    parser.add_argument("--full", type=float, default=5.0, help="seconds without descriptors (5)")
+    parser = questions(__doc__, rounds=1, duration=4.0)
+    parser.add_argument("--scenario", default=",".join(SCENARIOS), help=f"of {', '.join(SCENARIOS)} (all)")
     parser.add_argument("--wait", type=float, default=35.0, help="seconds until drippers must be cut (35)")
+    parser.add_argument("--full", type=float, default=10.0, help="seconds without descriptors (10)")
     parser.add_argument("--idle", type=int, default=10_000)
     parser.add_argument("--heads", type=int, default=2000)
     parser.add_argument("--bodies", type=int, default=500)
     parser.add_argument("--readers", type=int, default=500)
-    parser.add_argument("--server-core", type=int, default=0)
-    parser.add_argument("--client-core", type=int, default=1)
     options = parser.parse_args()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    prepare(options)
     for scenario in options.scenario.split(","):
-        for name in options.servers.split(","):
-            print(f"{scenario} {name}: {SCENARIOS[scenario](SERVERS[name], options)}", flush=True)
+        run, judge = SCENARIOS[scenario]
+        own: list[Seen] = []
+        for number, name in turns(options.servers.split(","), options.rounds):
+            seen = run(SERVERS[name], options)
+            print(f"{scenario} round {number + 1} {name}: {seen.text}", flush=True)
+            if name == "threadcorn":
+                own.append(seen)
+        if own:
+            judge(own, options)
     return 0
 
 

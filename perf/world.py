@@ -1,31 +1,42 @@
-"""What slow.py, overload.py and threads.py share: the servers with their options, and one application."""
+"""What slow.py, overload.py and threads.py share: the servers with their options, and one application.
+
+The peers live in the environment that compare.py makes; every server runs on its Python.
+"""
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import random
 from typing import Any
 
-from running import HERE, ROOT, free_port
+from running import HERE, ROOT, free_port, machine
 
-__all__ = ["SERVERS", "Server", "app", "environment", "free"]
+__all__ = ["SERVERS", "Server", "app", "environment", "free", "goal", "prepare", "questions", "turns"]
 
 free = free_port
 HELLO = b"Hello, World!"
-BIG = b"x" * 10_000_000
+SIZE = 10_000_000
+BIG = b"x" * SIZE
+BLOCK = 65536
 
 
-def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-    """Many kinds of work by path: /, /big, /cpu/MS, /sleep/MS, /mix."""
+def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    """Many kinds of work by path: /, /big, /fresh, /blocks, /cpu/MS, /sleep/MS, /mix."""
     _, kind, *rest = environ["PATH_INFO"].split("/")
     body = HELLO
-    if kind == "big":
+    if kind == "big":  # the same object for everybody
         body = BIG
+    elif kind == "fresh":  # ten megabytes of memory for each
+        body = b"x" * SIZE
+    elif kind == "blocks":
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(SIZE))])
+        return (b"x" * min(BLOCK, SIZE - done) for done in range(0, SIZE, BLOCK))
     elif kind == "cpu":
         burn(float(rest[0]) / 1000)
     elif kind == "sleep":
@@ -60,7 +71,7 @@ class Server:
 
 def _threadcorn(bin_: str, target: str, threads: int, port: int) -> list[str]:
     count = str(threads) if threads else "auto"
-    return [sys.executable, "-m", "threadcorn", "-b", f"127.0.0.1:{port}", "--threads", count,
+    return [f"{bin_}python", "-m", "threadcorn", "-b", f"127.0.0.1:{port}", "--threads", count,
             "--worker-connections", "20000", target]  # fmt: skip
 
 
@@ -95,3 +106,42 @@ def environment(server: Server) -> dict[str, str]:
     own = [str(ROOT)] if server.name == "threadcorn" else []
     env["PYTHONPATH"] = os.pathsep.join([str(HERE), *own])
     return env
+
+
+# --- what the commands have in common
+
+
+def questions(doc: str | None, **defaults: Any) -> argparse.ArgumentParser:
+    """The options of every command. `defaults` are those of --rounds and --duration."""
+    parser = argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
+    parser.add_argument("--servers", default=",".join(SERVERS), help=f"of {', '.join(SERVERS)} (all)")
+    parser.add_argument("--rounds", type=int, default=defaults["rounds"], help="%(default)s")
+    parser.add_argument("--duration", type=float, default=defaults["duration"], help="seconds (%(default)s)")
+    parser.add_argument("--python", default=sys.executable, help="the Python that all servers run on")
+    parser.add_argument("--peers", type=Path, help="directory of the peers' environment (a cache directory)")
+    parser.add_argument("--server-core", type=int, default=0)
+    parser.add_argument("--client-core", type=int, default=1)
+    return parser
+
+
+def prepare(options: argparse.Namespace) -> None:
+    """Make the peers' environment and say where the numbers were taken."""
+    from compare import make_peers
+
+    options.bin = make_peers(options.peers, options.python)
+    about = machine()
+    print(f"{about['cores']} cores, {about['processor']}, load {about['load']:.2f}, {options.rounds} rounds")
+
+
+def turns(names: Sequence[str], rounds: int) -> Iterable[tuple[int, str]]:
+    """(round, name): all in turn, another one first in each round."""
+    for number in range(rounds):
+        first = number % len(names)
+        for name in (*names[first:], *names[:first]):
+            yield number, name
+
+
+def goal(reached: bool, text: str) -> bool:
+    """Say whether a goal was reached."""
+    print(f"{'reached' if reached else 'MISSED':<8} {text}", flush=True)
+    return reached

@@ -265,6 +265,7 @@ class Pool:
         if not ready:
             reactor.batch = came
         elif events or later:
+            events = self._doors_first(events)
             reactor.polls.append(came)
             ready.append((NEXT_POLL, 0))
         ready.extend(events)
@@ -282,6 +283,18 @@ class Pool:
         if now >= reactor.next_look:
             reactor.next_look = now + POLL
             reactor.look_at_deadlines(now)
+
+    def _doors_first(self, events: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Accept before what waits already is run. It costs those nothing, because whoever comes in stands
+        behind them, and who would be late learns it at once. Answers the events of connections."""
+        special = self.reactor.special
+        doors = [fd for fd, _ in events if fd in special]
+        if not doors:
+            return events
+        others = [event for event in events if event[0] not in special]
+        for fd in doors:
+            self.special_or_gone(fd)
+        return others
 
     def _set_alarm(self, polled: int) -> None:
         reactor = self.reactor
