@@ -27,7 +27,7 @@ from threadcorn.worker.neighbours import Neighbours
 from threadcorn.worker.reactor import Reactor
 
 #: Connections taken from one listener before the others get their turn.
-BATCH = 64
+BATCH = 32
 #: Pause after the system had no descriptor or memory left (seconds).
 PAUSE = 0.5
 #: After ringing, our own queue is left alone for so long (seconds); and so often, until we accept anyway.
