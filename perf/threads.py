@@ -136,8 +136,8 @@ def against_peers(index: int, found: dict[tuple[str, int], list[Run]]) -> None:
         goal(
             statistics.median(rates) >= 1 and statistics.median(waits) <= 1,
             f"{label(size)} threads: {statistics.median(rates):.2f} "
-            f"[{min(rates):.2f}..{max(rates):.2f}] times the rate and {statistics.median(waits):.2f} [{min(waits):.2f}..{max(waits):.2f}] times the p99 "
-            f"of the best of the peers, goal 1",
+            f"[{min(rates):.2f}..{max(rates):.2f}] times the rate and {statistics.median(waits):.2f} "
+            f"[{min(waits):.2f}..{max(waits):.2f}] times the p99 of the best of the peers, goal 1",
         )
 
 
