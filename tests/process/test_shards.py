@@ -121,8 +121,8 @@ def test_workers_that_may_not_bind_serve_a_privileged_port() -> None:
     not_here()
     with Distance(need("ip"), round_trip=0.0) as way:
         sides = ["--server-prefix", shlex.join(way.near), "--clients-prefix", shlex.join(way.far)]
-        # Loaded by the arbiter: nobody may not be allowed to read where this test lies.
-        flags = ["--user", "nobody", "--group", "65534", "--preload"]
+        # Nobody may not be allowed to enter where this test lies: the arbiter loads, and all work in /.
+        flags = ["--user", "nobody", "--group", "65534", "--preload", "--chdir", "/"]
         report = chaos(*SHORT, *sides, "--seed", "16", "--bind", f"{NEAR}:81", "--", *flags)
     assert not sum(report["lost"].values()), report
     assert report["events"]["TTIN"], report
