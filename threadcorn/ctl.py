@@ -19,6 +19,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from threadcorn.system.poller import Waiter
+from threadcorn.system.signals import Sig, SignalReader
+
 __all__ = ["main"]
 
 OK, NO, USAGE, NOBODY = 0, 1, 2, 3
@@ -304,12 +307,20 @@ def _top(server: Server, args: argparse.Namespace) -> Outcome:
     except ImportError:
         raise Trouble("top needs rich (pip install 'threadcorn[top]'); top --once does not", USAGE) from None
     before: Facts | None = None
-    with Live(console=Console(), screen=True, auto_refresh=False) as live:
-        while True:
-            facts = server.ask("status")
-            live.update(Text(_screen(facts, before, args.interval)), refresh=True)
-            before = facts
-            time.sleep(args.interval)
+    # Not as an exception: one that strikes while Python ends some object would be dropped.
+    signals = SignalReader((Sig.SIGINT, Sig.SIGTERM))
+    waiter = Waiter()
+    waiter.watch(signals.fileno())
+    try:
+        with Live(console=Console(), screen=True, auto_refresh=False) as live:
+            while True:
+                facts = server.ask("status")
+                live.update(Text(_screen(facts, before, args.interval)), refresh=True)
+                before = facts
+                if waiter.wait(args.interval):
+                    raise KeyboardInterrupt
+    finally:
+        signals.close()
 
 
 def _screen(facts: Facts, before: Facts | None, seconds: float) -> str:

@@ -133,13 +133,16 @@ def test_top_lives_in_a_terminal() -> None:
                     pass
                 return text in seen
 
-            for pid in server.workers():
-                eventually(lambda pid=pid: shown(str(pid)), within=20)
-            for _ in range(25):
-                server.get("/")
-            eventually(lambda: shown("25 requests"), within=20)
-            top.send_signal(signal.SIGINT)
-            assert eventually(lambda: shown("") and top.poll() is not None and [top.returncode]) == [0]
+            try:
+                for pid in server.workers():
+                    eventually(lambda pid=pid: shown(str(pid)), within=20)
+                for _ in range(25):
+                    server.get("/")
+                eventually(lambda: shown("25 requests"), within=20)
+                top.send_signal(signal.SIGINT)
+                assert eventually(lambda: shown("") and top.poll() is not None and [top.returncode]) == [0]
+            finally:
+                top.kill()  # else a failure would wait for it
             assert "Traceback" not in seen
         os.close(ours)
 

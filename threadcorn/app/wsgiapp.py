@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+# Loaded before privileges are dropped: another user may not be able to read this package.
+from threadcorn.app import loader
 from threadcorn.app.base import Application
-
-if TYPE_CHECKING:
-    from threadcorn.app.loader import WSGIApp
+from threadcorn.app.loader import WSGIApp
 
 __all__ = ["WSGIApplication", "run"]
 
@@ -31,8 +29,6 @@ class WSGIApplication(Application):
         return self.cfg.wsgi_app is not None
 
     def load(self) -> WSGIApp:
-        from threadcorn.app import loader
-
         return loader.load(self.cfg.wsgi_app)
 
 
