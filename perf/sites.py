@@ -17,6 +17,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlencode
@@ -140,6 +141,17 @@ def drive(server: Running, page: Page, seconds: int, scratch: Path) -> tuple[int
     return int(counts[1]), "; ".join(troubles)
 
 
+def entries(server: Running, path: str) -> int:
+    """Rows in the table, once what wrk has left behind is done."""
+    before = -1
+    while True:
+        now = int(next(iter(json.loads(server.get(path, within=30.0)).values())))
+        if now == before:
+            return now
+        before = now
+        time.sleep(0.3)
+
+
 def site(name: str, seconds: int) -> bool:
     """One round of one site; whether all was right."""
     good = True
@@ -158,9 +170,9 @@ def site(name: str, seconds: int) -> bool:
             pages = flask_pages(server) if name == "flask" else django_pages(server)
             counter = "/count" if name == "flask" else "/count/"
             for page in pages:
-                before = next(iter(json.loads(server.get(counter)).values()))
+                before = entries(server, counter)
                 right, trouble = drive(server, page, seconds, Path(scratch))
-                grown = next(iter(json.loads(server.get(counter, within=30.0)).values())) - before
+                grown = entries(server, counter) - before
                 # When wrk ends it leaves a request of each client unanswered; those were run as well.
                 if page.adds and not right <= grown <= right + CLIENTS:
                     trouble = f"{trouble}; {right} were answered, {grown} are in the table".lstrip("; ")

@@ -28,6 +28,10 @@ def app(environ, start):
             time.sleep(0.005)
     elif path == "/nap":
         time.sleep(0.05)
+    elif path == "/work":
+        until = time.perf_counter() + 0.002
+        while time.perf_counter() < until:
+            pass
     elif path == "/seen":
         body = ",".join(served).encode()
     else:
@@ -167,6 +171,27 @@ class TestStandingQueue:
             assert set(statuses) == {200, 503}
             for _ in range(5):
                 assert server.get("/nap").status == 200
+
+    def test_the_pieces_of_uploads_are_no_queue(self) -> None:
+        """Each piece is an event; a request is not as old as one that an earlier piece has left behind."""
+        with ServerProcess(None, "--threads", "4", "--queue-target", "0.2", source=APP) as server:
+            body = bytes(100_000)
+            statuses: Counter[int] = Counter()
+            lock = threading.Lock()
+
+            def client() -> None:
+                with server.connect() as connection:
+                    for _ in range(50):
+                        status = connection.get("/work", method="POST", body=body).status
+                        with lock:
+                            statuses[status] += 1
+
+            threads = [threading.Thread(target=client) for _ in range(16)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(30)
+            assert statuses == {200: 800}
 
     def test_a_burst_is_served_however_long_it_takes(self) -> None:
         with ServerProcess(None, "--threads", "1", "--queue-target", "0.2", source=APP) as server:

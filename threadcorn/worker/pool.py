@@ -266,8 +266,18 @@ class Pool:
             reactor.batch = came
         elif events or later:
             events = self._doors_first(events)
-            reactor.polls.append(came)
-            ready.append((NEXT_POLL, 0))
+            # Each piece of an upload is another edge. One entry is enough: whoever takes it reads all that
+            # came until then. More would fill the queue, and a request would seem as old as a piece of the
+            # one before it.
+            listed = {fd for fd, _ in ready.copy()}  # a copy: who has just lost the lead may take one out
+            events = [event for event in events if event[0] not in listed or event[1] & HANG_UP]
+            while later:
+                fd, mask = later.popleft()
+                if fd not in listed:
+                    events.append((fd, mask))
+            if events:
+                reactor.polls.append(came)
+                ready.append((NEXT_POLL, 0))
         ready.extend(events)
         while later:
             ready.append(later.popleft())
