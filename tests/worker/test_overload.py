@@ -298,3 +298,47 @@ def test_all_threads_blocked_and_auto_grows(tmp_path: Path) -> None:
         for holder in holders:
             assert holder.reply().status == 200
         assert os.path.exists(server.directory)
+
+
+INSIDE = """
+import threading
+import time
+
+lock = threading.Lock()
+inside = alone = 0
+seen = set()
+
+def app(environ, start):
+    global inside, alone
+    with lock:
+        inside += 1
+        alone = alone + 1 if inside == 1 else 0
+        if alone == 20:
+            seen.add("inline")
+        if "inline" in seen and inside >= 4:
+            seen.add("together")
+    time.sleep(0.001)
+    with lock:
+        inside -= 1
+    body = ",".join(sorted(seen)).encode()
+    start("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+"""
+
+
+def test_inline_mode_ends_although_the_queue_never_empties() -> None:
+    """An application that blocks for a millisecond needs its threads, and most of all when many wait."""
+    with ServerProcess(None, "--threads", "8", source=INSIDE) as server:
+        clients = [server.connect() for _ in range(24)]
+        for client in clients:
+            client.request("/")
+        found: list[str] = []
+        # One thread for all of them, which is faster than the server: somebody always waits.
+        for _ in range(100):
+            for client in clients:
+                found.append(client.reply().text)
+                client.request("/")
+            if found[-1] == "inline,together":
+                break
+        assert "inline" in found  # one thread ran all of them for a while,
+        assert "inline,together" in found  # and later several did

@@ -57,6 +57,7 @@ class PoolThread(threading.Thread, Seat):
         self.gate.acquire()
         self.retired = False
         self.work: Work | None = None
+        self.traced_until = 0.0  # until then switches are a tracer's
 
     def run(self) -> None:
         try:
@@ -108,24 +109,13 @@ class PoolThread(threading.Thread, Seat):
         parsers = self.parsers
         served = 0
         unmeasured = SAMPLED_HAND_OFF
-        patience = 0.0  # until then switches are a tracer's
         switches = getrusage(RUSAGE_THREAD).ru_nvcsw
         while pool.leader is self:
             try:
                 fd, mask = next_event()
             except IndexError:
                 if served >= JUDGE_AFTER:
-                    now = getrusage(RUSAGE_THREAD).ru_nvcsw
-                    if pool.inline:
-                        if now - switches > served * SWITCHES:
-                            if reactor.now >= patience:
-                                patience = reactor.now + PATIENCE if traced() else 0.0
-                                if not patience:
-                                    pool.leave_inline()
-                        else:
-                            pool.hold_off = HOLD_OFF
-                    served = 0
-                    switches = now
+                    served, switches = 0, self._judged(served, switches)
                 if pool.stopping:
                     return
                 if pool.waiting:
@@ -156,6 +146,8 @@ class PoolThread(threading.Thread, Seat):
                 outcome = None
                 if now >= reactor.alarm or conn.accept_wait:
                     outcome = pool.turned_away(self, conn, request, now)
+                    if served >= JUDGE_AFTER:  # in a standing queue this is the only place that is reached
+                        served, switches = 0, self._judged(served, switches)
                 if outcome is None:
                     if not pool.inline:
                         count(READY_WAIT, (now - reactor.batch) // 1000)
@@ -180,6 +172,21 @@ class PoolThread(threading.Thread, Seat):
             conn.token.release()
             if conn.again:
                 pool.push(fd)
+
+    def _judged(self, served: int, before: int) -> int:
+        """Whether inline mode was right for the last requests, of which there were `served`. Answers the
+        count of voluntary switches that the next ones begin with."""
+        pool = self.pool
+        switches = getrusage(RUSAGE_THREAD).ru_nvcsw
+        if pool.inline:
+            now = pool.reactor.now
+            if switches - before <= served * SWITCHES:
+                pool.hold_off = HOLD_OFF
+            elif now >= self.traced_until:
+                self.traced_until = now + PATIENCE if traced() else 0.0
+                if not self.traced_until:
+                    pool.leave_inline()
+        return switches
 
 
 def traced() -> bool:
