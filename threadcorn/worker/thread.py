@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Requests after which inline mode is judged, and voluntary context switches per request it may cost.
 JUDGE_AFTER = 32
+#: The same while they take so long that the leader polls between two of them.
+JUDGE_SLOW = 4
 SWITCHES = 0.25
 #: One request in so many has its processor time measured. Reading that clock is a system call, which costs a
 #: sixth of a small request. Odd, so that it is not the same one of requests that come in turn.
@@ -146,7 +148,7 @@ class PoolThread(threading.Thread, Seat):
                 outcome = None
                 if now >= reactor.alarm or conn.accept_wait:
                     outcome = pool.turned_away(self, conn, request, now)
-                    if served >= JUDGE_AFTER:  # in a standing queue this is the only place that is reached
+                    if served >= JUDGE_SLOW:  # in a standing queue this is the only place that is reached
                         served, switches = 0, self._judged(served, switches)
                 if outcome is None:
                     if not pool.inline:
