@@ -313,7 +313,7 @@ def app(environ, start):
     with lock:
         inside += 1
         alone = alone + 1 if inside == 1 else 0
-        if alone == 20:
+        if alone == 5:
             seen.add("inline")
         if "inline" in seen and inside >= 4:
             seen.add("together")
