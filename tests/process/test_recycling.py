@@ -152,10 +152,9 @@ def test_the_request_that_ended_its_process_is_named() -> None:
                 connection.end()
             eventually(lambda worker=worker: worker not in server.workers() and server.workers())
             eventually(lambda: server.get("/").status == 200)
-            assert (
-                f"(pid: {worker}, slot: 0) exited with code {code} while it ran GET /exit/{code};"
-                in server.log
-            )
+            # One that has its answer already may still be on its thread's books.
+            told = rf"\(pid: {worker}, slot: 0\) exited with code {code} while it ran [^;]*GET /exit/{code};"
+            assert re.search(told, server.log)
 
 
 def stop(server: ServerProcess) -> int:
