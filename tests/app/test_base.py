@@ -149,7 +149,7 @@ class TestReload:
 class TestAdopting:
     def test_directory_path_and_environment_are_put_in_force_and_taken_back(self, tmp_path: Path) -> None:
         for name in ("one", "two"):
-            (tmp_path / name).mkdir()
+            (tmp_path / name / "lib").mkdir(parents=True)
         os.environ["TC_OLD"] = "old"
         app = Standalone(hello, {"chdir": "one", "pythonpath": "lib", "raw_env": ["TC_OLD=x", "TC_NEW=y"]})
         app.adopt(app.reload())
@@ -195,6 +195,9 @@ class TestFacts:
             (["--log-config", "nope"], "logconfig: there is no file nope (command line)"),
             (["--access-logfile", "nope/x.log"], "accesslog: the directory nope does not exist"),
             (["--pid", "nope/x.pid"], "pidfile: the directory nope does not exist"),
+            (["--pythonpath", "nope"], "pythonpath: nope does not exist; make it, or name another (command"),
+            (["--pythonpath", ".,/nope/x"], "pythonpath: /nope/x does not exist"),
+            (["-c", ""], "-c: expected the name of a file, got nothing"),
             (["--pid", "."], "pidfile: . is a directory; name a file in it (command line)"),
             (["--admin-bind", "a:b"], "admin_bind 'a:b': 'b' is not a port"),
             (["--access-logformat", "%(nope)s"], "nope"),

@@ -65,6 +65,11 @@ def _directories(settings: Settings) -> Iterator[Problem]:
             yield name, f"{name}: user {os.geteuid()} may not enter {place}; change its mode, or name another"
         elif name == "spool_dir" and not os.access(place, os.W_OK):
             yield name, f"{name}: user {os.geteuid()} may not write to {place}; name another"
+    for part in (settings.pythonpath or "").split(","):
+        # Python itself passes over what is not there, and then it is the application that is not found.
+        place = _seen_from_there(settings, os.path.expanduser(part.strip()))
+        if part.strip() and not os.path.exists(place):  # a zip file may be on the path, too
+            yield "pythonpath", f"pythonpath: {place} does not exist; make it, or name another"
 
 
 def _files(settings: Settings) -> Iterator[Problem]:

@@ -47,7 +47,7 @@ class Settings:
     # ---- Config file ---------------------------------------------------------------------------------
     config: str | None = row(None, S.CONFIG, _RESTART, "Python file with settings: PATH, file:PATH or "
         "python:MODULE. Without it ./threadcorn.conf.py is read if it is there, else ./gunicorn.conf.py.",
-        "-c", "--config", metavar="FILE")
+        "-c", "--config", metavar="FILE", parse=values.file_name)
     wsgi_app: str | None = row(None, S.CONFIG, _WORKERS, "The application, as MODULE:APP, where the command "
         "line does not name it. APP may be a call with literal arguments: module:create_app('x').",
         metavar="MODULE:APP")

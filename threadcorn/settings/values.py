@@ -138,6 +138,16 @@ def optional_text(value: Any) -> str | None:
     return None if value is None else text(value) or None
 
 
+def file_name(value: Any) -> str | None:
+    """`optional_text`, but who names a file names one: `-c ''` is a variable of a script that was not set."""
+    if value is None:
+        return None
+    name = text(value)
+    if not name:
+        raise ValueError("expected the name of a file, got nothing; leave it out, or name one")
+    return name
+
+
 def optional(parser: Parser) -> Parser:
     return lambda value: None if value is None or value == "" else parser(value)
 
