@@ -35,6 +35,9 @@ class Nowhere:
     def began(self) -> None:
         pass
 
+    def arrived(self) -> bool:
+        return True
+
 
 HELLO = [("Content-Type", "text/plain"), ("Content-Length", "13")]
 # What a framework with its usual middleware sends.

@@ -34,6 +34,9 @@ class Wire:
     def began(self) -> None:
         pass
 
+    def arrived(self) -> bool:
+        return True
+
     @property
     def head(self) -> list[str]:
         return b"".join(self.sent).partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")

@@ -251,6 +251,10 @@ class Connection:
         if self.intake is not None:
             self.intake.began()
 
+    def arrived(self) -> bool:
+        """Whether the whole body of the request is here."""
+        return self.intake is None or self.intake.arrived()
+
     # -- asked by the application, from any thread
 
     def gone(self) -> bool:

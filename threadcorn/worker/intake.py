@@ -148,6 +148,9 @@ class Body:
     def began(self) -> None:
         pass  # all of it is here
 
+    def arrived(self) -> bool:
+        return True
+
     def close(self) -> None:
         self._uncount()
         self._chunks.clear()

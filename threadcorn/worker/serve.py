@@ -52,7 +52,13 @@ class Service:
         self._server_timing = reactor.limits.server_timing
         # A system call, twice a request: only for those who look at it.
         self._cpu_clock = thread_time_ns if reactor.limits.log_cpu else int
-        self._plain = not access.enabled and hooks.empty and self._stuck is None and not self._server_timing
+        self._plain = not (
+            access.enabled
+            or self._stuck is not None
+            or self._server_timing
+            or reactor.limits.stream_body
+            or not hooks.empty
+        )
         #: Requests whose application raised. Counted by any thread; one that is lost when two do so at the
         #: same instant is worth less than a lock.
         self.errors = 0
@@ -144,6 +150,8 @@ class Service:
         response = kind(guard or conn, request.version11, request.method == "HEAD", request.keep)
         if isinstance(response, TimedResponse):
             response.timed(watch, monotonic_ns)
+        if conn.intake is not None:
+            response.body_arrives()
         environ["wsgi.early_hints"] = response.early_hints
         view = RequestView(request, conn) if not hooks.empty else None
         try:

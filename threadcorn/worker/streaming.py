@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from threadcorn.worker.connection import Connection
 
 RECV = 65536
+HALF = "the client closed in the middle of the body"
 
 
 class BodyCut(ClientGone):
@@ -51,10 +52,10 @@ class BodySource:
 
     def read_some(self, size: int) -> bytes:
         """At least one byte and at most `size`; b"" at the end. Raises BodyCut."""
-        if self._failed:
-            raise BodyCut(self._failed)
         blocks = self._blocks
         while not blocks:
+            if self._failed:
+                raise BodyCut(self._failed)
             if self.complete:
                 return b""
             try:
@@ -76,7 +77,7 @@ class BodySource:
         else:
             data = self._wait()
         if not data:
-            raise BodyCut("the client closed in the middle of the body")
+            raise BodyCut(HALF)
         if self._decoder is None:
             self._left -= len(data)
             if self._left < 0:
@@ -115,30 +116,32 @@ class BodySource:
                 self._received += len(data)
                 return data
 
+    def arrived(self) -> bool:
+        """Whether the body is complete, or can be had without waiting and is small. The application may read
+        it all the same."""
+        return self._take_what_is_there(self._conn.reactor.limits.drain_limit, drop=False)
+
     def drain(self, limit: int) -> bool:
         """Drop what the application left unread, if it is there already and small. False: too much."""
         self._blocks.clear()
+        return self._take_what_is_there(limit, drop=True)
+
+    def _take_what_is_there(self, limit: int, *, drop: bool) -> bool:
         conn = self._conn
-        if self._expect or self._failed:
-            return self.complete
-        dropped = 0
-        while not self.complete and dropped <= limit:
-            if conn.rest:
-                data, conn.rest = conn.rest, b""
-            else:
-                try:
-                    data = conn.recv(RECV)
-                except OSError:
-                    return False
-            if not data:
-                return False
-            dropped += len(data)
-            conn.rest = data
+        taken = 0
+        while not self.complete and taken <= limit and not (self._expect or self._failed):
             try:
+                conn.rest = conn.rest or conn.recv(RECV)
+                if not conn.rest:
+                    raise BodyCut(HALF)
+                taken += len(conn.rest)
                 self._receive()
-            except (OSError, ProtocolViolation):
+            except (BlockingIOError, InterruptedError):
                 return False
-            self._blocks.clear()
+            except (OSError, ProtocolViolation) as error:
+                self._failed = str(error) or type(error).__name__
+            if drop:
+                self._blocks.clear()
         return self.complete
 
     def began(self) -> None:

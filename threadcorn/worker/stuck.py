@@ -109,6 +109,9 @@ class Guard:
     def began(self) -> None:
         self._conn.began()
 
+    def arrived(self) -> bool:
+        return self._conn.arrived()
+
     # -- the caretaker's side
 
     def expire(self, now: int) -> bool:

@@ -51,6 +51,9 @@ class Sink(Protocol):
     def began(self) -> None:
         """The final response begins while the application still runs."""
 
+    def arrived(self) -> bool:
+        """Whether the whole body of the request is here, so that another request can be found behind it."""
+
 
 class ClientGone(ConnectionError):
     """The client closed, or was too slow for the limits; nothing more can be sent to it."""
@@ -313,6 +316,10 @@ class Response:
         """The request has failed: a `write()` that somebody kept must not reach the next response."""
         self.ended = True
 
+    def body_arrives(self) -> None:
+        """The body need not be here yet: whether this is the last response is asked when its head is made."""
+        self._usual = False
+
     def close_after(self) -> None:
         """This is the connection's last response."""
         self.keep = self._usual = False
@@ -379,6 +386,8 @@ class Response:
             self._chunked = True
             parts.append(b"\r\nTransfer-Encoding: chunked")
         else:
+            self.keep = False
+        if self.keep and not self._out.arrived():
             self.keep = False
         if not self.keep:
             parts.append(b"\r\nConnection: close")

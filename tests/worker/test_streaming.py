@@ -1,0 +1,141 @@
+"""`--stream-body`: what the answer says about a body that the application did not read (RFC 9112 section 9.6)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.kit import Connection, ServerProcess
+
+APP = """
+import tempfile
+
+def app(environ, start):
+    path, body = environ["PATH_INFO"], environ["wsgi.input"]
+    fields = [("Content-Type", "text/plain")]
+    if path == "/read":
+        data = body.read()
+        start("200 OK", fields)
+        return [data]
+    if path == "/echo":
+        start("200 OK", fields)
+        return iter(lambda: body.read(10), b"")
+    if path == "/late":
+        return late(body, start)
+    if path == "/file":
+        file = tempfile.TemporaryFile()
+        file.write(b"file")
+        file.seek(0)
+        start("200 OK", fields)
+        return environ["wsgi.file_wrapper"](file)
+    if path == "/write":
+        start("200 OK", fields)(b"written")
+        return []
+    if path == "/none":
+        start("204 No Content", [])
+        return []
+    if path == "/long":
+        start("200 OK", fields)
+        return [b"x" * 100_000]
+    start("200 OK", fields)
+    return (block for block in [b"one", b"two"]) if path == "/pieces" else [b"list"]
+
+def late(body, start):
+    data = body.read()
+    start("200 OK", [("Content-Length", str(len(data)))])
+    yield data
+"""
+
+UNREAD = ("/list", "/pieces", "/file", "/write", "/none", "/long")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[(), ("--server-timing",), ("--request-timeout", "60"), ("--access-logfile", "access")],
+    ids=lambda flags: flags[0] if flags else "plain",
+)
+def server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
+    with ServerProcess(None, "--stream-body", "--threads", "2", *request.param, source=APP) as running:
+        yield running
+
+
+def post(path: str, framing: str, body: bytes) -> bytes:
+    return f"POST {path} HTTP/1.1\r\nHost: t\r\n{framing}\r\n\r\n".encode() + body
+
+
+def lingers(connection: Connection, rest: bytes) -> None:
+    """What the client still sends is taken, and then comes the end, not a reset."""
+    connection.send(rest)
+    connection.half_close()
+    assert connection.to_end() == (b"", "closed")
+
+
+@pytest.mark.parametrize("path", UNREAD)
+def test_an_unread_body_that_has_not_come_is_the_last_one(server: ServerProcess, path: str) -> None:
+    with server.connect() as connection:
+        connection.send(post(path, "Content-Length: 1000", b"x" * 10))
+        reply = connection.reply()
+        assert reply.status in (200, 204) and not reply.keeps
+        lingers(connection, b"x" * 990)
+
+
+@pytest.mark.parametrize("path", UNREAD)
+def test_the_same_of_a_chunked_one(server: ServerProcess, path: str) -> None:
+    with server.connect() as connection:
+        connection.send(post(path, "Transfer-Encoding: chunked", b"3\r\nabc\r\n"))
+        assert not connection.reply().keeps
+        lingers(connection, b"3\r\nabc\r\n0\r\n\r\n")
+
+
+@pytest.mark.parametrize("path", UNREAD)
+@pytest.mark.parametrize(
+    ("framing", "body"),
+    [("Content-Length: 6", b"abcdef"), ("Transfer-Encoding: chunked", b"3\r\nabc\r\n3\r\ndef\r\n0\r\nX: y\r\n\r\n")],
+    ids=["length", "chunked"],
+)  # fmt: skip
+def test_one_that_is_there_is_dropped_and_the_next_request_served(
+    server: ServerProcess, path: str, framing: str, body: bytes
+) -> None:
+    with server.connect() as connection:
+        connection.send(post(path, framing, body) + b"GET /list HTTP/1.1\r\nHost: t\r\n\r\n")
+        assert connection.reply().keeps
+        assert connection.reply().text == "list"
+
+
+@pytest.mark.parametrize("path", ["/read", "/late"])
+def test_one_that_was_read_before_the_answer_keeps_the_connection(server: ServerProcess, path: str) -> None:
+    with server.connect() as connection:
+        connection.send(post(path, "Content-Length: 6", b"abc"))
+        connection.send(b"def")
+        reply = connection.reply()
+        assert (reply.text, reply.keeps) == ("abcdef", True)
+        assert connection.get("/list").text == "list"
+
+
+def test_an_answer_that_begins_before_the_body_is_there_can_still_read_it(server: ServerProcess) -> None:
+    """Both at once: all of it, and it is the last."""
+    with server.connect() as connection:
+        connection.send(post("/echo", "Content-Length: 100", b"a" * 15))
+        assert not connection.silent(10)  # the head is there
+        connection.send(b"b" * 85)
+        reply = connection.reply()
+        assert (reply.body, reply.keeps) == (b"a" * 15 + b"b" * 85, False)
+        assert connection.to_end() == (b"", "closed")
+
+
+def test_what_breaks_the_rules_ends_the_connection(server: ServerProcess) -> None:
+    with server.connect() as connection:
+        connection.send(post("/list", "Transfer-Encoding: chunked", b"+3\r\nabc\r\n0\r\n\r\nGET /x HTTP/1.1\r\n"))
+        reply = connection.reply()
+        assert (reply.text, reply.keeps) == ("list", False)
+        assert connection.to_end() == (b"", "closed")
+
+
+def test_a_client_that_has_gone_in_the_middle_ends_nothing_else(server: ServerProcess) -> None:
+    with server.connect() as connection:
+        connection.send(post("/list", "Content-Length: 100", b"abc"))
+        connection.half_close()
+        assert not connection.reply().keeps
+        assert connection.to_end() == (b"", "closed")
+    assert server.get("/list").text == "list"
