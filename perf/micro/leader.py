@@ -27,7 +27,7 @@ from threadcorn.http1.memory import Memory  # noqa: E402
 from threadcorn.http1.parser import HeadParser, Limits  # noqa: E402
 from threadcorn.settings import Config  # noqa: E402
 from threadcorn.worker.connection import Connection  # noqa: E402
-from threadcorn.worker.intake import RECV, Intake  # noqa: E402
+from threadcorn.worker.intake import FIRST, Intake  # noqa: E402
 from threadcorn.worker.limits import WorkerLimits  # noqa: E402
 from threadcorn.worker.pool import Pool  # noqa: E402
 from threadcorn.worker.reactor import Reactor  # noqa: E402
@@ -64,7 +64,7 @@ class Bench:
             ours, theirs = socket.socketpair()
             conn = Connection(ours, "127.0.0.1", str(40000 + number), 0, reactor)
             conn.trusted = True
-            conn.recv = {RECV: head}.__getitem__  # type: ignore[assignment]
+            conn.recv = {FIRST: head}.__getitem__  # type: ignore[assignment]
             conn.send = len  # type: ignore[assignment]
             reactor.connections[conn.fd] = conn
             self.pairs.append((ours, theirs))

@@ -1,4 +1,4 @@
-"""`--stream-body`: what the answer says about a body that the application did not read (RFC 9112 section 9.6)."""
+"""`--stream-body`: what an answer says about a body that nobody has read (RFC 9112 section 9.6)."""
 
 from __future__ import annotations
 
@@ -91,9 +91,12 @@ def test_the_same_of_a_chunked_one(server: ServerProcess, path: str) -> None:
 @pytest.mark.parametrize("path", UNREAD)
 @pytest.mark.parametrize(
     ("framing", "body"),
-    [("Content-Length: 6", b"abcdef"), ("Transfer-Encoding: chunked", b"3\r\nabc\r\n3\r\ndef\r\n0\r\nX: y\r\n\r\n")],
+    [
+        ("Content-Length: 6", b"abcdef"),
+        ("Transfer-Encoding: chunked", b"3\r\nabc\r\n3\r\ndef\r\n0\r\nX: y\r\n\r\n"),
+    ],
     ids=["length", "chunked"],
-)  # fmt: skip
+)
 def test_one_that_is_there_is_dropped_and_the_next_request_served(
     server: ServerProcess, path: str, framing: str, body: bytes
 ) -> None:
@@ -126,7 +129,8 @@ def test_an_answer_that_begins_before_the_body_is_there_can_still_read_it(server
 
 def test_what_breaks_the_rules_ends_the_connection(server: ServerProcess) -> None:
     with server.connect() as connection:
-        connection.send(post("/list", "Transfer-Encoding: chunked", b"+3\r\nabc\r\n0\r\n\r\nGET /x HTTP/1.1\r\n"))
+        smuggled = b"+3\r\nabc\r\n0\r\n\r\nGET /x HTTP/1.1\r\n"
+        connection.send(post("/list", "Transfer-Encoding: chunked", smuggled))
         reply = connection.reply()
         assert (reply.text, reply.keeps) == ("list", False)
         assert connection.to_end() == (b"", "closed")

@@ -25,6 +25,11 @@ from threadcorn.worker.streaming import BodySource
 from threadcorn.wsgi.gateway import ClientGone
 from threadcorn.wsgi.input import StreamedBody
 
+#: What is asked of the socket first: more than nearly every head has. The C library takes what did not come
+#: off the end of the buffer, and a small thing that is put there leaves a hole that the next one does not fit
+#: into: with 64 KiB the free holes of a worker grew to 6 MB in 200,000 short connections, and went on.
+FIRST = 8192
+#: What is asked of it when that was not enough.
 RECV = 65536
 #: Reads of one connection before the others get their turn.
 TURNS = 16
@@ -177,14 +182,14 @@ class Intake:
             conn.rest = b""
         else:
             try:
-                data = conn.recv(RECV)
+                data = conn.recv(FIRST)
             except (BlockingIOError, InterruptedError):
                 return None
             except OSError:
                 self._reactor.close(conn)
                 return None
-            if len(data) == RECV:
-                conn.again = True  # there may be more, and its edge has been used up
+            if len(data) == FIRST:
+                data = self._more(conn, data)
         if conn.intake is None and data and data[0] != 13:  # no blank line in front
             end = data.find(b"\r\n\r\n") + 4
             if end > 4:
@@ -226,6 +231,18 @@ class Intake:
                     self._no_room(conn, error)
                     return None
         return self._slow(conn, parsers, data)
+
+    def _more(self, conn: Connection, data: bytes) -> bytes:
+        """What the first bytes were too few to show."""
+        try:
+            more = conn.recv(RECV)
+        except (BlockingIOError, InterruptedError):
+            return data
+        except OSError:
+            more = b""
+        if not more or len(more) == RECV:
+            conn.again = True  # there may be more, or the end, and its edge has been used up
+        return data + more
 
     # -- everything that is not one whole head in one piece
 
