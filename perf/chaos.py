@@ -352,12 +352,13 @@ def main() -> int:
     }
     if asked.kill:
         theirs = [loss for loss in losses if kills.explains(loss)]
+        whole = [loss for loss in theirs if loss["phase"] in ("unanswered", "cut") and loss["whole"]]
         result["killed"] = {
             "connections": kills.connections,
             **{phase: sum(loss["phase"] == phase for loss in theirs) for phase in PHASES},
-            "requests that were sent whole": sum(
-                loss["phase"] in ("unanswered", "cut") and loss["whole"] for loss in theirs
-            ),
+            # Those on kept connections could not have been left in a queue for others.
+            "requests that were sent whole": len(whole),
+            "of these on kept connections": sum(loss["keep"] for loss in whole),
         }
     server.forget()
     print(json.dumps(result, indent=1))

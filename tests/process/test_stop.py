@@ -12,7 +12,7 @@ import pytest
 from tests.kit import connect, eventually
 from tests.kit.processes import freeze
 from tests.process.crowd import Crowd
-from tests.process.line import RUNGS, Line, lives, reach
+from tests.process.line import APP, RUNGS, Line, lives, reach
 
 GATE = "tests.kit.apps:gate"
 
@@ -215,3 +215,46 @@ def test_impatience_does_not_change_the_exit_code(tmp_path) -> None:
         assert server.wait() == 0
         assert "Traceback" not in server.log
         assert not pidfile.exists()
+
+
+EARLY = """
+import os, signal
+if not os.path.exists("once"):
+    open("once", "w").close()
+    for number in (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1, signal.SIGUSR2):
+        os.kill(os.getpid(), number)
+""" + APP.format(version="one")
+
+
+def test_what_comes_while_the_arbiter_boots_ends_nothing_and_is_obeyed_later() -> None:
+    """The pid file is there, the application is being loaded; whoever rotates logs cannot know that."""
+    with Line("--workers", "1", "--preload", source=EARLY) as server:
+        for name in ("hup", "ttin", "ttou", "usr1", "usr2"):
+            server.logged(f"Handling signal: {name}")
+        server.logged("Reloaded: ")
+        assert server.get().status == 200
+        server.end()
+
+
+SELF_MADE = """
+import os, signal
+def pre_fork(server, worker):
+    if os.path.exists("armed"):
+        os.remove("armed")
+        os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_nobody_is_replaced_once_the_stop_is_known() -> None:
+    """TERM to all of a session, and the workers hear it first: the arbiter learns of the second one's end
+    with its own TERM already there."""
+    with Line("--workers", "2", config=SELF_MADE, check_descriptors=False) as server:
+        freeze(server.serving)
+        workers = server.children()
+        for pid in workers:
+            os.kill(pid, signal.SIGTERM)
+        eventually(lambda: not any(lives(pid) for pid in workers))
+        (server.directory / "armed").touch()
+        os.kill(server.serving, signal.SIGCONT)
+        assert server.wait(within=20) == 0
+        assert server.log.count("Booting worker") == 3, server.log  # two, and the first one's successor

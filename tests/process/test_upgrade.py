@@ -87,7 +87,8 @@ def test_a_successor_that_cannot_start_changes_nothing(file: str, text: str, sai
         (server.directory / file).write_text(text)
         server.tell(signal.SIGUSR2)
         server.logged("Upgrade failed, we serve on")
-        assert said in server.log
+        _, _, told = server.log.partition("Upgrade failed, we serve on")
+        assert said in told, server.log  # by us: its own words may stand in another log
         crowd.more(30)
         assert server.children() == before
         assert server.named() == server.serving

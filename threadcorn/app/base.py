@@ -166,6 +166,8 @@ class BaseApplication:
                 wire, settings = _to_the_background(settings)
             self._surroundings.arrange(settings, self._home())
             code, text = self._serve(settings, inheritance)
+            if code != ExitCode.OK:
+                self._tell_predecessor(text)
         except KeyboardInterrupt:
             # Before the arbiter's handlers were in place; afterwards INT is a signal like others.
             code, text = ExitCode.OK, ""

@@ -48,7 +48,7 @@ from threadcorn.system.channel import Channel
 from threadcorn.system.inherit import Inheritance
 from threadcorn.system.oom import OomWatch
 from threadcorn.system.poller import Waiter
-from threadcorn.system.signals import ARBITER_SIGNALS, TABLE, Order, Sig, SignalReader
+from threadcorn.system.signals import ARBITER_EARLY, ARBITER_SIGNALS, TABLE, Order, Sig, SignalReader
 from threadcorn.system.spawn import Program
 
 __all__ = ["App", "Arbiter"]
@@ -103,7 +103,8 @@ class Arbiter:
         self._staff = Staff(self._waiter, log)
         self._pulse = Pulse()
         self._oom = OomWatch()
-        self._signals: SignalReader | None = None
+        # Before the pid file says whom to signal.
+        self._signals = SignalReader(ARBITER_SIGNALS, early=ARBITER_EARLY)
         self._inheritance = inheritance
         self._upgrade = Upgrade(self._waiter, log, self._tell, inheritance)
         before = self._upgrade.before
@@ -165,7 +166,7 @@ class Arbiter:
             generation.preload(self.log)
         self._premises = Premises(settings, self.log, self.pid, self._inheritance, self._waiter)
         self.address = self._premises.addresses()
-        self._signals = SignalReader(ARBITER_SIGNALS)
+        self._signals.listen()
         self._waiter.watch(self._signals.fileno())
         self._operations.open(self._inheritance.named if self._inheritance is not None else {})
         self._waiter.watch(self._operations.fileno())
@@ -195,8 +196,7 @@ class Arbiter:
         self._nameplate.close()
         self._upgrade.end()
         self._generations.keep(set())
-        if self._signals is not None:
-            self._signals.close(deaf=True)
+        self._signals.close(deaf=True)
 
     def _patience(self) -> float:
         """Seconds until something is due."""
@@ -237,7 +237,9 @@ class Arbiter:
 
     def _receive(self, handle: WorkerHandle) -> None:
         try:
-            for message in self._staff.receive(handle):
+            messages = self._staff.receive(handle)
+            self._obey()  # a TERM to everybody came to us too, and before what a worker says because of it
+            for message in messages:
                 if self._operations.heard(handle, message):
                     continue
                 self._tell(e.Heard(handle.age, message))
@@ -276,8 +278,6 @@ class Arbiter:
     # -- signals -----------------------------------------------------------------------------------------
 
     def _obey(self) -> None:
-        if self._signals is None:
-            return
         for number in self._signals.read():
             order = TABLE[Sig(number)].arbiter
             if order is not Order.REAP and order is not None:
@@ -355,8 +355,7 @@ class Arbiter:
 
     def _leave_parent(self, handle: WorkerHandle) -> None:
         """In the child: close what is the arbiter's. Berths and groups stay, they are everybody's."""
-        if self._signals is not None:
-            self._signals.forget()
+        self._signals.forget()
         self._nameplate.leave_to_parent()
         self._upgrade.leave_to_parent()
         self._operations.leave_to_parent()

@@ -84,6 +84,8 @@ ARBITER_SIGNALS: tuple[Sig, ...] = tuple(row.number for row in TABLE.values() if
 WORKER_SIGNALS: tuple[Sig, ...] = tuple(
     row.number for row in TABLE.values() if row.worker is not None and row.worker is not Order.ABORT
 )
+# Their default action would end an arbiter that boots. WINCH is ignored by default.
+ARBITER_EARLY: tuple[Sig, ...] = (Sig.SIGHUP, Sig.SIGTTIN, Sig.SIGTTOU, Sig.SIGUSR1, Sig.SIGUSR2)
 # `pkill -HUP threadcorn` reaches the workers too and must not kill them. CHLD is not here: an application
 # that starts subprocesses needs the default.
 WORKER_IGNORED: tuple[Sig, ...] = tuple(
@@ -96,21 +98,39 @@ def _handler(number: int, frame: FrameType | None) -> None:
 
 
 class SignalReader:
-    """Receives `numbers` as bytes on a descriptor. Main thread only; one at a time in a process."""
+    """Receives `numbers` as bytes on a descriptor. Main thread only; one at a time in a process.
 
-    def __init__(self, numbers: Iterable[int]) -> None:
+    `early`: until `listen` is called these are only remembered, and the others do what they did before. A
+    server that boots must not be ended by a HUP or USR1 that came a moment too soon, but TERM ends an import
+    that hangs. Without a descriptor: what the application forks meanwhile would write its own signals to it.
+    """
+
+    def __init__(self, numbers: Iterable[int], *, early: Iterable[int] = ()) -> None:
         self._numbers = tuple(Sig(number) for number in numbers)
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
+        self._came = bytearray()
+        self._old_wakeup: int | None = None
+        self._old = {Sig(number): signal.signal(number, self._remember) for number in early}
+        if not self._old:
+            self.listen()
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        if number not in self._came:
+            self._came.append(number)
+
+    def listen(self) -> None:
         # A full pair means that thousands of bytes wait unread: dropping more loses nothing, see above,
         # and a warning printed from a handler helps nobody.
         self._old_wakeup = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-        self._old = {number: signal.signal(number, _handler) for number in self._numbers}
         for number in self._numbers:
+            self._old.setdefault(number, signal.signal(number, _handler))
             signal.siginterrupt(number, False)
         # Whoever started us may have blocked them (a mask survives exec).
         signal.pthread_sigmask(signal.SIG_UNBLOCK, self._numbers)
+        if self._came:
+            self._writer.send(self._came)
 
     def fileno(self) -> int:
         return self._reader.fileno()
@@ -134,7 +154,8 @@ class SignalReader:
             ignored = deaf and number is not Sig.SIGCHLD
             signal.signal(number, signal.SIG_IGN if ignored else signal.SIG_DFL if old is None else old)
         self._old = {}
-        signal.set_wakeup_fd(self._old_wakeup)
+        if self._old_wakeup is not None:
+            signal.set_wakeup_fd(self._old_wakeup)
         self._reader.close()
         self._writer.close()
 
