@@ -275,7 +275,7 @@ def parse() -> argparse.Namespace:
     option("--idle", type=float, default=1.0, help="longer pauses of kept connections (percent)")
     option("--sleepers", type=int, default=8, help="clients with a long silence between two requests")
     option("--sleep", default="31,45", help="how long (seconds, from and to); drains end in 30 s")
-    option("--streams", type=float, default=0.2, help="share of streamed answers (percent)")
+    option("--streams", type=float, default=0.02, help="share of streamed answers (percent)")
     option("--stream", type=float, default=2.0, help="seconds for one")
     option("--recycle", type=int, default=2000, help="--max-requests of the server")
     option("--kinds", default="HUP,TTIN,TTOU,USR2,TERM")

@@ -1,14 +1,17 @@
 """How long does a new connection wait for a thread, beyond what the application takes?
 
-    python perf/waiting.py [--workers 4 --threads 4] [--load 0.7] [--rounds 3] [--seconds 8]
+    python perf/waiting.py [--workers 4 --threads 4] [--load 0.7] [--rounds 3] [--seconds 8] [--stops 1]
 
 Connections arrive at random (Poisson), whatever becomes of those before them; each request sleeps for an
 exponential time, 20 ms in the mean, so that the processor is not what is waited for. Rounds of all three
 rungs alternate. On one listener for all (`shared`) waiting is as short as it can be; the others are compared
-with it. Then the same while a worker is stopped for two seconds (SIGSTOP), and while threads of the
-application take the GIL of one: who waits for more than 300 ms, and was not accepted by that worker?
+with it. `hash` is what SO_REUSEPORT alone would do: the kernel chooses a worker, and no other one ever
+helps; for it each worker is made to see no siblings. Then the same while a worker is stopped for two seconds
+(SIGSTOP), `--stops` times, and while threads of the application take the GIL of one: who waits for more than
+300 ms, and was not accepted by that worker?
 
-Exit code 1 when the p99 is more than 1.5 times the shared listener's, or such a connection waited.
+Exit code 1 when the p99 of a rung is more than 1.5 times the shared listener's or half of the hash's, or when
+such a connection waited.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import select
 import signal
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,6 +33,13 @@ from typing import Any
 
 from chaos import RUNGS, Kills, Server, state
 
+#: A configuration with which each worker believes that it is alone.
+ALONE = """
+def post_fork(server, worker):
+    from threadcorn.worker.neighbours import Neighbours
+    Neighbours.look = lambda self: False
+"""
+HASH = "hash"
 MEAN = 0.020
 LATE = 0.300
 EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
@@ -137,8 +148,13 @@ Plan = tuple[float, Callable[[], None]]
 
 
 def server_of(rung: str, asked: argparse.Namespace) -> Server:
-    size = ["--workers", str(asked.workers), "--threads", str(asked.threads)]
-    return Server(["--bind", "127.0.0.1:0", *size, *RUNGS[rung]], None, [], 2.0)
+    flags = ["--bind", "127.0.0.1:0", "--workers", str(asked.workers), "--threads", str(asked.threads)]
+    if rung != HASH:
+        return Server([*flags, *RUNGS[rung]], None, [], 2.0)
+    with tempfile.NamedTemporaryFile("w", prefix="alone-", suffix=".py") as config:
+        config.write(ALONE)
+        config.flush()
+        return Server([*flags, *RUNGS["plain"], "--config", config.name], None, [], 2.0)
 
 
 def quiet(rung: str, asked: argparse.Namespace, seed: int) -> Waited:
@@ -197,7 +213,7 @@ def ask(address: tuple[str, int], path: str) -> None:
 
 def rounds(asked: argparse.Namespace) -> Iterator[tuple[str, Waited]]:
     for seed in range(asked.rounds):
-        for rung in RUNGS:
+        for rung in (*RUNGS, HASH):
             yield rung, quiet(rung, asked, seed)
 
 
@@ -208,18 +224,19 @@ def main() -> int:
     parser.add_argument("--load", type=float, default=0.7)
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--stops", type=int, default=1)
     asked = parser.parse_args()
-    p99: dict[str, list[float]] = {rung: [] for rung in RUNGS}
+    p99: dict[str, list[float]] = {rung: [] for rung in (*RUNGS, HASH)}
     for rung, found in rounds(asked):
         p99[rung].append(found.share(0.99))
         print(rung, json.dumps(found.words()), flush=True)
     middle = {rung: sorted(values)[len(values) // 2] for rung, values in p99.items()}
     ratios = {rung: round(value / max(middle["shared"], 1e-6), 2) for rung, value in middle.items()}
     print("median p99, in terms of the shared listener's:", json.dumps(ratios), flush=True)
-    bad = any(ratio > 1.5 for ratio in ratios.values())
-    for how in ("stopped", "gil"):
+    bad = any(ratios[rung] > min(1.5, ratios[HASH] / 2) for rung in RUNGS)
+    for how, seed in (*(("stopped", 7 + n) for n in range(asked.stops)), ("gil", 7)):
         for rung in RUNGS:
-            result = disturbed(how, rung, asked, 7)
+            result = disturbed(how, rung, asked, seed)
             print(how, rung, json.dumps(result), flush=True)
             bad = bad or (how == "stopped" and result["late, and not its"] > 0)
     return int(bad)

@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import signal
+import subprocess
 
 import pytest
 
@@ -126,3 +127,16 @@ def test_workers_that_may_not_bind_serve_a_privileged_port() -> None:
         report = chaos(*SHORT, *sides, "--seed", "16", "--bind", f"{NEAR}:81", "--", *flags)
     assert not sum(report["lost"].values()), report
     assert report["events"]["TTIN"], report
+
+
+def test_a_user_namespace_is_no_hindrance() -> None:
+    """T16: root in there only, as in many a container; workers come and go, and nothing is lost."""
+    prefix = [need("unshare"), "--user", "--map-root-user"]
+    possible = subprocess.run([*prefix, "true"], capture_output=True, text=True)
+    if possible.returncode:
+        assert not (os.environ.get("CI") and os.geteuid() == 0), possible.stderr
+        pytest.skip(f"no user namespaces here: {possible.stderr}")
+    report = chaos(*SHORT, "--server-prefix", shlex.join(prefix), "--seed", "17", "--rung", "filter")
+    assert not sum(report["lost"].values()), report
+    assert report["events"]["TTIN"], report
+    assert report["kept connections that moved"], report

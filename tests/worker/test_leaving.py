@@ -10,15 +10,20 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
+from time import monotonic_ns
+from types import SimpleNamespace
 
 import pytest
 
+from threadcorn.policy.cells import HEARTBEAT, STATE, WorkerState
 from threadcorn.settings import Config
 from threadcorn.system.addresses import parse
 from threadcorn.system.berths import close_all, open_berths
 from threadcorn.system.listeners import ShardGroup
+from threadcorn.system.scoreboard import Scoreboard
 from threadcorn.worker.acceptor import Acceptor
 from threadcorn.worker.connection import Connection, Phase
+from threadcorn.worker.departure import Departure
 from threadcorn.worker.handover import Handover
 from threadcorn.worker.limits import WorkerLimits
 from threadcorn.worker.neighbours import Neighbours, Sibling
@@ -91,6 +96,44 @@ class Leader:
                 handler = self._reactor.special.get(fd)
                 if handler is not None:
                     handler()
+
+
+class Watched(Reactor):
+    """Knows whether its responses were ever the last ones, if only for a moment."""
+
+    said = False
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "close_each" and value:
+            self.said = True
+        super().__setattr__(name, value)
+
+
+def test_no_response_is_the_last_one_while_a_sibling_takes_connections() -> None:
+    """Other threads go on answering in the moment in which the worker begins to leave."""
+    group = ShardGroup.create(parse("127.0.0.1:0"), 2)
+    berths = open_berths([group], 2)
+    board = Scoreboard(2, 2, 4)
+    pages = [board.claim(slot, 1) for slot in (0, 1)]
+    for page in pages:
+        board.arbiter.owner[page.index] = page.index + 1
+    pages[1].cells[STATE] = WorkerState.READY
+    pages[1].cells[HEARTBEAT] = monotonic_ns()
+    there = Watched(WorkerLimits.of(Config().freeze()))
+    neighbours = Neighbours(pages[0], berths, 0)
+    pool = SimpleNamespace(reactor=there, service=SimpleNamespace(watch_each=lambda: None))
+    Departure(
+        pool,  # type: ignore[arg-type]
+        Handover(there, neighbours, LOG),
+        neighbours,
+        now=there.now,
+        seconds=30,
+        alone=False,
+    )
+    assert there.draining
+    assert not there.said
+    close_all(berths)
+    group.close()
 
 
 def drained(there: Reactor) -> None:

@@ -54,9 +54,11 @@ class Departure:
         self._credit = float(AT_ONCE)
         self._rate = max(A_SECOND, 2 * len(self._reactor.connections) / max(0.1, seconds))
         self._fresh_until = now + min(FRESH, seconds / 2)
-        self._reactor.draining = True
-        self._look(now)  # before any response learns that we drain: it need not be the last one
+        # Whether responses are the last ones is known before any learns that we drain: one that said so for
+        # nothing would cost its client a connection that a sibling could have had.
+        self._look(now)
         self._reactor.on_idle = self._idle
+        self._reactor.draining = True
         pool.service.watch_each()
 
     def hurry(self, until: float) -> None:

@@ -63,7 +63,8 @@ class Reactor:
         #: A connection is looked at this often at least, so that no deadline can be set which is nearer
         #: than its place in the wheel.
         self.look_every = min(LOOK_AGAIN, max(GRAIN, limits.keepalive), max(GRAIN, limits.header_timeout))
-        self._draining = False
+        #: Connections that are between two requests are given to `on_idle`.
+        self.draining = False
         #: Every response is the last one of its connection.
         self.close_each = limits.keepalive <= 0
         self.accepted = 0
@@ -91,15 +92,6 @@ class Reactor:
         self.on_poll: Callable[[float], float] = same
         #: A connection of a draining worker is between two requests; its owner says so.
         self.on_idle: Callable[[Connection], None] = not_wanted
-
-    @property
-    def draining(self) -> bool:
-        return self._draining
-
-    @draining.setter
-    def draining(self, value: bool) -> None:
-        self._draining = value
-        self.close_each = value or self.limits.keepalive <= 0
 
     def _push(self, fd: int) -> None:
         self.later.append((fd, 0))
@@ -227,7 +219,7 @@ class Reactor:
         conn.deadline = self.now + self.limits.keepalive
         if conn.rest or conn.half_closed:
             conn.again = True
-        if self._draining:
+        if self.draining:
             self.on_idle(conn)
 
     def shut(self, conn: Connection) -> None:
