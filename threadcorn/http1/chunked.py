@@ -53,7 +53,7 @@ class ChunkedDecoder:
     """
 
     __slots__ = (
-        "_due", "_error", "_excess", "_fields", "_held", "_left", "_limits", "_state", "_tail", "_total",
+        "_due", "_excess", "_failed", "_fields", "_held", "_left", "_limits", "_state", "_tail", "_total",
         "done", "leftover",
     )  # fmt: skip
 
@@ -67,18 +67,18 @@ class ChunkedDecoder:
         self._tail: bytearray | None = None  # the trailer section, once it has begun and is not empty
         self._state = BEGIN_FIELDS
         self._fields: list[tuple[bytes, bytes]] = []
-        self._error: ProtocolViolation | None = None
+        self._failed: tuple[int, str] | None = None  # not the exception: its traceback would keep all of us
         self.done = False
         self.leftover = b""
 
     def feed(self, data: bytes) -> list[bytes]:
         """The body bytes in `data`, in order, as few pieces as possible; none is empty."""
-        if self._error is not None:
-            raise ProtocolViolation(self._error.status, self._error.reason)
+        if self._failed is not None:
+            raise ProtocolViolation(*self._failed)
         try:
             blocks = self._feed(data)
         except ProtocolViolation as error:
-            self._error = error
+            self._failed = (error.status, error.reason)
             raise
         # A flood of tiny chunks must not become a flood of tiny objects for everybody behind us.
         return blocks if len(blocks) < 8 else [b"".join(blocks)]

@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 FOREVER = math.inf
 
 
+def _long_gone() -> bool:
+    """`threadcorn.client_gone` when there is no connection any more."""
+    return True
+
+
 class Phase(IntEnum):
     """What the connection waits for (design: the table of phases in docs/architecture.md)."""
 
@@ -125,6 +130,9 @@ class Connection:
     def release(self) -> None:
         """It has ended, or is somebody else's: close our descriptor."""
         self.sock.close()
+        # A method bound to what owns it is a cycle: the collector, which seldom looks at what has lived for a
+        # while, would keep hundreds of connections that have ended.
+        self.is_gone = _long_gone
 
     # -- the sink: called by the owner
 

@@ -184,6 +184,8 @@ class Intake:
             try:
                 data = conn.recv(FIRST)
             except (BlockingIOError, InterruptedError):
+                if conn.half_closed:
+                    conn.again = True  # its end is there to be read, and nobody will say so again
                 return None
             except OSError:
                 self._reactor.close(conn)

@@ -184,7 +184,7 @@ class Reactor:
         with suppress(OSError):
             conn.send(error_response(503, "too many connections from this address"))
         conn.phase = Phase.CLOSED
-        conn.sock.close()
+        conn.release()
         return False
 
     def snapshot(self) -> list[Connection]:
