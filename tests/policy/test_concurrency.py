@@ -10,7 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from threadcorn.policy.concurrency import Flow, Patience, Reading, State, Tuning, decide, one_line, rescue
+from threadcorn.policy.concurrency import (
+    Flow,
+    Patience,
+    Reading,
+    State,
+    Tuning,
+    decide,
+    one_line,
+    processor_use,
+    rescue,
+)
 
 TUNING = Tuning(least=2, most=32)
 CALM = Reading(
@@ -47,6 +57,27 @@ class TestPatience:
 
     def test_target_above_the_timeout_is_the_timeout(self) -> None:
         assert Patience(2.0, 5.0).now(standing=5.0, flow=self.growing, service=0.0) == 2.0
+
+
+class TestProcessorUse:
+    @pytest.mark.parametrize(
+        ("used", "limit", "idle", "delayed", "share"),
+        [
+            (0.4, 1.0, 0.6, 0.0, 0.4),  # alone on a processor
+            (0.4, 1.0, 0.6, 9.0, 0.4),  # our threads wait for each other
+            (0.4, 1.0, 0.0, 9.0, 1.0),  # others use the rest of it
+            (0.4, 1.0, 0.0, 0.2, 0.5),  # they do, and we wanted less than that
+            (0.01, 1.0, 0.0, 0.0, 0.01),  # they do, and all our threads sleep
+            (0.4, 1.0, 60.0, 9.0, 0.4),  # one of many processors, and one thread at a time runs
+            (0.4, 0.5, 7.0, 9.0, 0.8),  # a quota
+            (1.3, 1.0, 0.0, 9.0, 1.0),  # system calls run beside each other
+            (0.0, 1.0, 1.0, 0.0, 0.0),
+        ],
+    )
+    def test_is_a_share_of_what_others_leave(
+        self, used: float, limit: float, idle: float, delayed: float, share: float
+    ) -> None:
+        assert processor_use(used, limit, idle, delayed) == pytest.approx(share)
 
 
 class TestDecide:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
 
-from threadcorn.system.cpus import usable_cpus
+from threadcorn.system.cpus import capacity, idle_time, usable_cpus
 
 MASK = len(os.sched_getaffinity(0))
 
@@ -74,3 +75,32 @@ def test_without_control_groups_the_mask_counts(tmp_path: Path) -> None:
 )
 def test_quota_bounds_the_mask(tmp_path: Path, files: dict[str, str], cpus: int) -> None:
     assert usable_cpus(world(tmp_path, files)) == cpus
+
+
+@pytest.mark.usefixtures("eight")
+def test_capacity_is_not_rounded(tmp_path: Path) -> None:
+    files = {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "50000 100000\n"}
+    assert capacity(world(tmp_path, files)) == 0.5
+
+
+def test_idle_time_is_that_of_the_cpus_that_we_may_run_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {1, 10})
+    lines = ["cpu  9 9 9 900000 9 0", "cpu0 1 1 1 4000 1 0", "cpu1 1 1 1 500 25 0", "cpu10 1 1 1 300 0 0"]
+    root = world(tmp_path, {"proc/stat": "\n".join([*lines, "intr 1 2 3", "cpu1 0 0 0 7 7 0"])})
+    assert idle_time(root) == 825 / os.sysconf("SC_CLK_TCK")
+
+
+def test_idle_time_that_nobody_tells(tmp_path: Path) -> None:
+    assert idle_time(str(tmp_path)) == 0.0
+
+
+def test_idle_time_of_this_machine_goes_on_and_is_no_more_than_there_is() -> None:
+    before, began = idle_time(), time.monotonic()
+    until = time.thread_time() + 0.05
+    while time.thread_time() < until:
+        pass
+    after = idle_time()
+    tick = 1 / os.sysconf("SC_CLK_TCK")
+    assert 0 <= after - before <= (time.monotonic() - began) * MASK + MASK * tick - 0.05

@@ -340,5 +340,4 @@ def test_inline_mode_ends_although_the_queue_never_empties() -> None:
                 client.request("/")
             if found[-1] == "inline,together":
                 break
-        assert "inline" in found  # one thread ran all of them for a while,
-        assert "inline,together" in found  # and later several did
+        assert "inline,together" in found  # one thread ran all of them for a while, and later several did

@@ -13,7 +13,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-__all__ = ["Decision", "Flow", "Patience", "Reading", "State", "Tuning", "decide", "one_line", "rescue"]
+__all__ = [
+    "Decision",
+    "Flow",
+    "Patience",
+    "Reading",
+    "State",
+    "Tuning",
+    "decide",
+    "one_line",
+    "processor_use",
+    "rescue",
+]
 
 #: Seconds after which a queue that was never empty counts as standing.
 STANDING = 0.3
@@ -122,6 +133,16 @@ class Decision:
     state: State
     probe: bool = False
     wants_worker: bool = False  # the processor is used up: another worker would help, more threads would not
+
+
+def processor_use(used: float, limit: float, idle: float, delayed: float) -> float:
+    """Processor seconds `used` over those that could have been: `limit`, without what others took from us.
+
+    Others took what was neither used by us nor `idle`, and no more than our threads were `delayed`: ready to
+    run, all together. Without the first a worker whose threads wait for each other would think that it had
+    used everything; without the second one whose threads all sleep would on a machine that is busy."""
+    taken = max(0.0, min(delayed, limit - used - idle, 0.9 * limit))
+    return used / max(used, limit - taken) if used > 0 else 0.0
 
 
 def decide(state: State, reading: Reading, tuning: Tuning) -> Decision:

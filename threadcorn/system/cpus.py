@@ -8,18 +8,41 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["usable_cpus"]
+__all__ = ["capacity", "idle_time", "usable_cpus"]
 
 
 def usable_cpus(root: str = "/") -> int:
     """At least 1. `root` is where /proc and /sys are looked for."""
-    try:
-        count = len(os.sched_getaffinity(0))
-    except AttributeError:  # not Linux
-        count = os.cpu_count() or 1
-    quota = _quota(root)
     # Rounded down: a worker that gets no CPU of its own only adds thread switches and latency.
-    return max(1, count if quota is None else min(count, int(quota)))
+    return max(1, int(capacity(root)))
+
+
+def capacity(root: str = "/") -> float:
+    """Seconds of processor time that we may use in a second."""
+    count = len(_cpus())
+    quota = _quota(root)
+    return count if quota is None else min(count, quota)
+
+
+def _cpus() -> set[int]:
+    try:
+        return os.sched_getaffinity(0)
+    except AttributeError:  # not Linux
+        return set(range(os.cpu_count() or 1))
+
+
+def idle_time(root: str = "/") -> float:
+    """Seconds for which the CPUs that we may run on had nothing to do, all together, since the system
+    started; in steps of 10 ms. 0.0 where the kernel does not tell."""
+    names = {f"cpu{number}" for number in _cpus()}
+    ticks = 0
+    for line in _read(os.path.join(root, "proc/stat")).splitlines():
+        fields = line.split(None, 6)
+        if len(fields) > 5 and fields[0] in names:
+            ticks += int(fields[4]) + int(fields[5])  # idle, and idle while a disk is waited for
+        elif fields[:1] == ["intr"]:
+            break
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _quota(root: str) -> float | None:

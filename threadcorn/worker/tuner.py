@@ -14,7 +14,17 @@ from collections.abc import Callable
 from time import monotonic_ns, process_time, time
 from typing import TYPE_CHECKING
 
-from threadcorn.policy.concurrency import Decision, Reading, State, Tuning, decide, one_line, rescue
+from threadcorn.policy.concurrency import (
+    Decision,
+    Reading,
+    State,
+    Tuning,
+    decide,
+    one_line,
+    processor_use,
+    rescue,
+)
+from threadcorn.system.cpus import idle_time
 
 if TYPE_CHECKING:
     from threadcorn.worker.pool import Pool
@@ -33,11 +43,12 @@ NEWEST = 0.5
 class Span:
     """Sums since the beginning of a span of time."""
 
-    def __init__(self, now: float, finished: int, delayed: float | None) -> None:
+    def __init__(self, now: float, finished: int, read: bool) -> None:
         self.began = now
         self.finished = finished
         self.cpu = process_time()
-        self.delayed = delayed  # None: not read, because it costs some calls for each thread
+        self.read = read  # False: nobody will ask what the processors did, and that costs some calls
+        self.idle, self.delayed = (idle_time(), run_delay()) if read else (0.0, 0.0)
         self.looks = self.pressed = self.busy = self.most_busy = 0
 
     def look(self, busy: int, pressed: bool) -> None:
@@ -62,11 +73,11 @@ class Tuner:
         self._log = log
         self._tuning = tuning
         self._clock = clock
-        self._cpus = cpus if not gil() else 1.0
+        self._cpus = min(cpus, 1.0) if gil() else cpus
         self._state = State()
         now = pool.reactor.clock()
-        self._whole = Span(now, pool.requests, run_delay())
-        self._quick = Span(now, pool.requests, None)
+        self._whole = Span(now, pool.requests, True)
+        self._quick = Span(now, pool.requests, False)
         self.eager = False  # requests wait: the caretaker should look more often
         self.wants_worker = False
         #: (wall time, line): what was decided and why, newest last.
@@ -93,7 +104,7 @@ class Tuner:
         self._quick.look(busy, pressed)
         if now - self._whole.began >= PERIOD:
             reading = self._read(self._whole, now)
-            self._whole = Span(now, pool.requests, run_delay())
+            self._whole = Span(now, pool.requests, True)
             self._estimate(reading)
             if self._tuning is not None:
                 self._obey(reading, decide(self._state, reading, self._tuning))
@@ -102,20 +113,18 @@ class Tuner:
             if quick.looks < 2:
                 return  # one look is none
             tuning = self._tuning if quick.pressed == quick.looks else None
-            if tuning is not None and quick.delayed is not None:
+            if tuning is not None and quick.read:
                 reading = self._read(quick, now)
                 decision = rescue(self._state, reading, tuning)
                 if decision is not None:
                     self._obey(reading, decision)
-            self._quick = Span(now, pool.requests, None if tuning is None else run_delay())
+            self._quick = Span(now, pool.requests, tuning is not None)
 
     def _read(self, span: Span, now: float) -> Reading:
         pool = self._pool
         seconds = now - span.began
         used = process_time() - span.cpu
-        # Time that we wanted to run and others did is not ours to use: without this a worker on a busy
-        # machine would take itself for one that waits, and grow.
-        delayed = min(max(0.0, run_delay() - (span.delayed or 0.0)), 0.9 * seconds)
+        idle, delayed = idle_time() - span.idle, run_delay() - span.delayed
         self._mean_busy = span.busy / max(1, span.looks)
         return Reading(
             now=now,
@@ -124,7 +133,7 @@ class Tuner:
             busy=span.most_busy,
             pressed=span.pressed / max(1, span.looks),
             finished=pool.requests - span.finished,
-            cpu=min(1.0, used / max(used, (seconds - delayed) * self._cpus)) if used > 0 else 0.0,
+            cpu=processor_use(used, seconds * self._cpus, idle, delayed),
             oldest=self._oldest(),
             inline=pool.inline,
         )

@@ -40,7 +40,7 @@ from threadcorn.policy.cells import ACCEPT_ERRORS, HANDED_OVER, RECEIVED, RINGS,
 from threadcorn.policy.concurrency import Tuning
 from threadcorn.settings import Settings
 from threadcorn.system.berths import leave_to_parent
-from threadcorn.system.cpus import usable_cpus
+from threadcorn.system.cpus import capacity, usable_cpus
 from threadcorn.system.poller import HANG_UP, Waiter
 from threadcorn.system.signals import Sig, SignalReader
 from threadcorn.worker.acceptor import Acceptor
@@ -187,7 +187,9 @@ class Worker:
             Tuning(settings.threads_min, max(settings.threads_min, settings.threads_max)) if auto else None
         )
         workers = usable_cpus() if settings.workers == "auto" else int(settings.workers)
-        self._tuner = Tuner(self._pool, self._log, tuning, cpus=max(1.0, usable_cpus() / workers))
+        self._tuner = Tuner(
+            self._pool, self._log, tuning, cpus=min(capacity(), max(1.0, usable_cpus() / workers))
+        )
         self._neighbours = Neighbours(boot.page, boot.berths, boot.slot)
         self._acceptor = Acceptor(self._reactor, self._neighbours, self._log, self._pool.pressure)
         self._handover = Handover(self._reactor, self._neighbours, self._log)
