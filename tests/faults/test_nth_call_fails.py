@@ -93,6 +93,7 @@ def server() -> Iterator[ServerProcess]:
 @pytest.fixture(scope="module")
 def impatient() -> Iterator[ServerProcess]:
     limits = [part for what in ("header", "body", "write") for part in (f"--{what}-timeout", "1")]
+    limits += ["--keep-alive", "1"]  # a request that nobody has seen waits for this one
     with ServerProcess(None, *OPTIONS, *limits, source=APP) as running:
         (running.directory / "file.bin").write_bytes(b"f" * 1_000_000)
         everything(running)
