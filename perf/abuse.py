@@ -375,11 +375,17 @@ async def main_loop(server: Running, options: argparse.Namespace) -> int:
     run.result()
     took = time.monotonic() - began
     until = time.monotonic() + 60  # the last ones have their time-outs
-    bad = judge(before, early or before, look(server))
+    early = early or before
+    bad = judge(before, early, look(server))
     while bad and time.monotonic() < until:
         await asyncio.sleep(0.5)
-        bad = judge(before, early or before, look(server))
-    print(shown(time.monotonic() - began, abuser.done.total(), look(server)), "at the end", flush=True)
+        bad = judge(before, early, look(server))
+    after = look(server)
+    print(shown(time.monotonic() - began, abuser.done.total(), after), "at the end", flush=True)
+    for pid in before.keys() & early.keys() & after.keys():
+        size = after[pid].memory
+        print(f"memory of {pid}: {size / before[pid].memory - 1:+.1%} since the first client, "
+              f"{size / early[pid].memory - 1:+.1%} since a tenth of the run")  # fmt: skip
     print(f"{took:.0f} s: {dict(abuser.done)}")
     print(f"statuses of cases: {dict(sorted(abuser.statuses.items()))}")
     waits = sorted(abuser.waits)
