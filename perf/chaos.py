@@ -37,8 +37,9 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 
 #: Where a request, or a connection, was lost: not connected; connected, no byte sent; sent, no byte back; cut
-#: in the middle; reset after the last byte; a kept connection between two requests; a wrong answer.
-PHASES = ("connect", "unsent", "unanswered", "cut", "reset", "idle closed", "wrong")
+#: in the middle; reset after the last byte; a kept connection between two requests; answered with 502, or
+#: with 503; a wrong answer.
+PHASES = ("connect", "unsent", "unanswered", "cut", "reset", "idle closed", "502", "503", "wrong")
 RUNGS = {"filter": [], "plain": ["--no-steering"], "shared": ["--no-shard"]}
 #: A loss this long after a kill (seconds) may be the kill's.
 AFTERWARDS = 3.0
@@ -173,14 +174,15 @@ class Kills:
     """SIGKILLs, and the connections that went with them."""
 
     def __init__(self) -> None:
-        #: Of clients whose connection was accepted: when it was killed. A port may be used again.
-        self.ports: dict[int, list[float]] = {}
+        #: Of clients whose connection it had: when it was stopped, and killed. A port may be used again.
+        self.ports: dict[int, list[tuple[float, float]]] = {}
         self.connections = 0
         self._libc = ctypes.CDLL(None, use_errno=True)
 
     def kill(self, pid: int) -> None:
         """Stop it, see what it has, end it."""
         with contextlib.suppress(ProcessLookupError, FileNotFoundError, PermissionError):
+            stopped = time.time()
             os.kill(pid, signal.SIGSTOP)
             while any(state(task) not in "TtZX" for task in Path(f"/proc/{pid}/task").iterdir()):
                 pass  # kill() returns before that, and it may accept one more
@@ -189,7 +191,7 @@ class Kills:
             self.connections += len(held)
             now = time.time()
             for port in held:
-                self.ports.setdefault(port, []).append(now)
+                self.ports.setdefault(port, []).append((stopped, now))
 
     def peers(self, pid: int) -> Iterator[int]:
         """Ports of the clients whose connections it has."""
@@ -213,7 +215,16 @@ class Kills:
             os.close(pidfd)
 
     def explains(self, loss: dict[str, Any]) -> bool:
-        return any(-0.1 < loss["at"] - killed < AFTERWARDS for killed in self.ports.get(loss["port"], ()))
+        return self._of(loss) is not None
+
+    def late(self, loss: dict[str, Any]) -> bool:
+        """It was sent to one that was stopped already: our doing, a kill alone would not have waited."""
+        kill = self._of(loss)
+        return kill is not None and loss["sent"] > kill[0]
+
+    def _of(self, loss: dict[str, Any]) -> tuple[float, float] | None:
+        known = self.ports.get(loss["port"], ())
+        return next((kill for kill in known if -0.1 < loss["at"] - kill[1] < AFTERWARDS), None)
 
 
 def happenings(server: Server, rand: random.Random, asked: argparse.Namespace, kills: Kills) -> Iterator[str]:
@@ -352,13 +363,15 @@ def main() -> int:
     }
     if asked.kill:
         theirs = [loss for loss in losses if kills.explains(loss)]
-        whole = [loss for loss in theirs if loss["phase"] in ("unanswered", "cut") and loss["whole"]]
+        whole = [loss for loss in theirs if loss["phase"] in ("unanswered", "cut", "502") and loss["whole"]]
+        before = [loss for loss in whole if not kills.late(loss)]
         result["killed"] = {
             "connections": kills.connections,
             **{phase: sum(loss["phase"] == phase for loss in theirs) for phase in PHASES},
-            # Those on kept connections could not have been left in a queue for others.
+            # While we looked at what it has, more came. Kept connections could not have been left in a queue.
             "requests that were sent whole": len(whole),
-            "of these on kept connections": sum(loss["keep"] for loss in whole),
+            "of these before it was stopped": len(before),
+            "and of these on kept connections": sum(loss["keep"] for loss in before),
         }
     server.forget()
     print(json.dumps(result, indent=1))

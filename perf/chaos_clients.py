@@ -349,7 +349,9 @@ class Client:
         else:
             right = right and len(answer) == LENGTHS[self.what]
         if not right or self.state is not State.WAITING:
-            self.lose(f"{head[:60]!r} {answer[:60]!r}", phase="wrong")
+            status = head[9:12].decode()
+            phase = status if status in ("502", "503") else "wrong"
+            self.lose(f"{head[:60]!r} {answer[:60]!r}", phase=phase)
             return
         self.all.served[self.what] += 1
         at = fields.find(b"\r\nx-pid: ") + 9
@@ -380,6 +382,7 @@ class Client:
                 "by": self.pid,
                 "at": round(time.time(), 3),
                 "since": round(time.monotonic() - self.since, 3),
+                "sent": round(time.time() - (time.monotonic() - self.sent_at), 4),
                 "why": why,
             }
         )

@@ -98,20 +98,28 @@ class TestQueues:
     def test_burst_of_kept_connections_is_spread_evenly(
         self, workers: int, burst: int, flags: tuple[str, ...]
     ) -> None:
+        """T10. The middle one of five bursts: a sibling that was rung and does not come within 10 ms, because
+        the machine is busy with other things, is not waited for."""
         with server_of("--workers", str(workers), *flags) as server:
-            clients = [server.connect() for _ in range(burst)]
-            port = clients[0].sock.getpeername()[1]
 
             def accepted() -> dict[int, int]:
-                """all connections are accepted"""
+                """all connections are accepted, and no others are open"""
                 opened = {pid: connections(pid, port) for pid in server.workers()}
-                assert sum(opened.values()) == burst
+                assert sum(opened.values()) == len(clients)
                 return opened
 
-            spread = eventually(accepted)
-            assert len(spread) == workers
-            assert max(spread.values()) - min(spread.values()) <= 1, spread
-            assert all(client.get("/").status == 200 for client in clients)
+            spreads = []
+            for _ in range(5):
+                clients = [server.connect() for _ in range(burst)]
+                port = clients[0].sock.getpeername()[1]
+                spread = eventually(accepted)
+                assert len(spread) == workers
+                spreads.append(sorted(spread.values()))
+                assert all(client.get("/").status == 200 for client in clients)
+                while clients:
+                    clients.pop().close()
+                eventually(accepted)
+            assert sorted(most - least for least, *_, most in spreads)[2] <= 1, spreads
 
 
 class TestStuck:

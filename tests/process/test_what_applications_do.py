@@ -53,6 +53,22 @@ def app(environ, start):
 """
 
 
+FORKS = """
+import os, time
+
+def app(environ, start):
+    pid = os.fork()
+    if pid == 0:
+        time.sleep(60)
+        os._exit(0)
+    os.kill(pid, 15)
+    _, status = os.waitpid(pid, 0)
+    body = b"%d %d" % (os.getpid(), status)
+    start("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+"""
+
+
 @pytest.fixture(scope="module")
 def server():
     log = ("please report",)
@@ -97,6 +113,14 @@ def test_f20_a_child_of_the_application_gets_no_descriptor_of_ours(server) -> No
     kinds = [link.partition(":")[0] for link in links]
     assert "socket" not in kinds, links
     assert not any("eventfd" in link or "eventpoll" in link for link in links), links
+
+
+def test_a_signal_for_a_child_of_the_application_is_not_the_workers() -> None:
+    """As multiprocessing does it, terminate(): the child dies of TERM, and the worker serves on."""
+    with ServerProcess(None, "--workers", "1", source=FORKS, tolerate=["use of fork()"]) as server:
+        answers = {server.get("/").body for _ in range(3)}
+        assert answers == {f"{server.workers()[0]} {int(signal.SIGTERM)}".encode()}
+        assert "Worker draining" not in server.log
 
 
 def test_f02_a_segmentation_fault_costs_its_own_request_and_is_named() -> None:

@@ -131,7 +131,7 @@ def close_all(berths: Sequence[Berth]) -> None:
 def leave_to_parent(berths: Sequence[Berth], groups: Sequence[ShardGroup]) -> None:
     """In a process that the application forked: close what came with the fork and is none of its business.
 
-    A worker registers it with os.register_at_fork(after_in_child=...). Without it a long-lived child of the
+    Registered in worker/forks.py. Without it a long-lived child of the
     application keeps listeners open after the server has ended, and clients would connect to nobody.
     """
     close_all(berths)

@@ -14,7 +14,6 @@ import os
 import random
 import sys
 from collections.abc import Sequence
-from functools import partial
 from time import monotonic, monotonic_ns
 from typing import Any
 
@@ -39,12 +38,12 @@ from threadcorn.messages import (
 from threadcorn.policy.cells import ACCEPT_ERRORS, HANDED_OVER, RECEIVED, RINGS, TAKEN, WorkerState
 from threadcorn.policy.concurrency import Tuning
 from threadcorn.settings import Settings
-from threadcorn.system.berths import leave_to_parent
 from threadcorn.system.cpus import capacity, usable_cpus
 from threadcorn.system.poller import HANG_UP, Waiter
 from threadcorn.system.signals import Sig, SignalReader
 from threadcorn.worker.acceptor import Acceptor
 from threadcorn.worker.departure import Departure
+from threadcorn.worker.forks import part_at_fork
 from threadcorn.worker.handover import Handover
 from threadcorn.worker.intake import Intake
 from threadcorn.worker.limits import WorkerLimits
@@ -109,8 +108,7 @@ class Worker:
         faulthandler.enable(all_threads=True)
         self._telemetry.state(WorkerState.BOOTING)
         self._channel.send(Hello(os.getpid()))
-        # Whatever the application forks would otherwise keep the listeners open when the server has ended.
-        os.register_at_fork(after_in_child=partial(leave_to_parent, boot.berths, boot.groups))
+        part_at_fork(boot.berths, boot.groups)
         try:
             app = boot.load()
             if self._settings.post_worker_init is not None:

@@ -1,0 +1,29 @@
+"""What an application forks is a process of its own, and nothing of ours."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from functools import partial
+
+from threadcorn.system import signals
+from threadcorn.system.berths import Berth, leave_to_parent
+from threadcorn.system.listeners import ShardGroup
+
+__all__ = ["part_at_fork"]
+
+
+def part_at_fork(berths: Sequence[Berth], groups: Sequence[ShardGroup]) -> None:
+    """For all that this process forks from now on. Listeners that a child kept open would outlive the server.
+    A TERM for a child that kept our handlers would be written into our descriptor, and be an order to us."""
+    masks = threading.local()
+
+    def hold() -> None:
+        masks.before = signals.block_all()
+
+    def let_go() -> None:
+        signals.restore(masks.before)
+
+    os.register_at_fork(after_in_child=partial(leave_to_parent, berths, groups))
+    os.register_at_fork(before=hold, after_in_parent=let_go, after_in_child=signals.become_child)
