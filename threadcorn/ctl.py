@@ -148,6 +148,10 @@ def _status(server: Server, args: argparse.Namespace) -> Outcome:
         for name in ("exits", "recycles")
         if facts[name]
     ]
+    if any(facts["shed"].values()):
+        lines.append(
+            "refused for overload: " + ", ".join(f"{why} {n}" for why, n in facts["shed"].items() if n)
+        )
     lines += [f"NOTE: {note}" for note in facts["notes"]]
     return (OK if facts["ready"] else NO), facts, "\n".join(lines)
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from operator import add, mul
 from typing import NamedTuple
 
-from threadcorn.policy.cells import BUCKETS, FIELDS, HISTOGRAMS, STATUSES, Histogram, bounds
+from threadcorn.policy.cells import BUCKETS, FIELDS, HISTOGRAMS, REASONS, STATUSES, Histogram, bounds
 
 __all__ = ["ARBITER", "COUNTERS", "GAUGES", "OPENMETRICS", "TEXT", "Family", "Labels", "Ledger", "Metric",
            "Sample", "histogram_family", "render"]  # fmt: skip
@@ -52,20 +52,20 @@ _CELL_NAMES: Mapping[str, tuple[str, float, str]] = {
     "waiting": ("requests_waiting", 1.0, ""),
     "errors": ("request_errors", 1.0, ""),
     "refused": ("requests_refused", 1.0, ""),
-    "shed": ("requests_shed", 1.0, ""),
+    "abandoned": ("requests_abandoned", 1.0, ""),
     "timed_out": ("requests_timed_out", 1.0, ""),
     "slow": ("requests_slow", 1.0, ""),
     "interrupted": ("requests_interrupted", 1.0, ""),
     "rings": ("bells_rung", 1.0, ""),
 }
-# Told in another way: one family with the label `code`.
-_STATUS = tuple(f"status_{code}" for code in STATUSES)
+# Told in another way: one family with the label `code`, and one with the label `reason`.
+_LABELLED = {"shed", *(f"status_{code}" for code in STATUSES), *(f"shed_{reason}" for reason in REASONS)}
 
 
 def _rows(kind: str, prefix: str) -> tuple[Metric, ...]:
     rows = []
     for cell in FIELDS:
-        if cell.kind == kind and cell.name not in _STATUS:
+        if cell.kind == kind and cell.name not in _LABELLED:
             name, scale, unit = _CELL_NAMES.get(cell.name, (cell.name, 1.0, ""))
             rows.append(Metric(cell.name, prefix + name, kind, cell.help, scale, unit))
     return tuple(rows)

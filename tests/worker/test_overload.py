@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 
 from tests.kit import Connection, ServerProcess, eventually
+from tests.kit.admin import ADMIN, CONTROL, ctl, facts, metrics
 
 APP = """
 import os
@@ -341,3 +342,22 @@ def test_inline_mode_ends_although_the_queue_never_empties() -> None:
             if found[-1] == "inline,together":
                 break
         assert "inline,together" in found  # one thread ran all of them for a while, and later several did
+
+
+def test_refusals_are_counted_by_reason_for_everybody_who_asks() -> None:
+    options = ("--threads", "1", "--queue-timeout", "0.3", *ADMIN, *CONTROL)
+    with ServerProcess(None, *options, source=APP) as server:
+        holder = held(server, "a")
+        with server.connect() as client:
+            assert client.get("/late").status == 503
+
+        def published() -> None:
+            """the refusal is in the metrics, as one for its reason"""
+            found = {label: n for label, n in metrics(server)["threadcorn_requests_shed_total"].items() if n}
+            assert found == {'reason="queue_timeout",slot="0"': 1.0}
+
+        eventually(published)
+        assert facts(server)["server"]["shed"] == {"queue_timeout": 1, "standing_queue": 0, "full_queue": 0}
+        assert "refused for overload: queue_timeout 1" in ctl(server, "status").out
+        release(server, "a")
+        assert holder.reply().status == 200

@@ -338,10 +338,10 @@ class TestLeaving:
             with server.connect() as bad:
                 bad.send(b"BAD\r\n\r\n")
                 bad.reply()
+            # One that leaves at once may have closed its half only; these have waited for some time.
+            passes(1.2)
             for client in waiting:
                 getattr(client, how)()
-            # One that leaves at once may have closed its half only; these have waited for some time.
-            passes(0.1)
             with server.connect() as other:
                 other.request("/log")
                 (server.directory / "release").touch()
@@ -355,6 +355,26 @@ class TestLeaving:
             client.half_close()
             assert client.reply().body == b"hello"
             assert client.end() == "closed"
+
+    def test_half_closed_client_that_had_to_wait_gets_its_answer(self, server: ServerProcess) -> None:
+        holder = server.connect()
+        holder.request("/hold")
+        arrived(server, "held")
+        waiting = [server.connect() for _ in range(3)]
+        for client in waiting:
+            client.request("/")
+        # Its end comes with the request, and its end comes when somebody has read the request.
+        waiting[0].half_close()
+        with server.connect() as bad:
+            bad.send(b"BAD\r\n\r\n")
+            bad.reply()
+        waiting[1].half_close()
+        passes(1.2)
+        (server.directory / "release").touch()
+        assert holder.reply().body == b"hello"
+        for client in waiting:
+            assert client.reply().body == b"hello"
+        (server.directory / "release").unlink()
 
     def test_refused_client_can_read_why_although_it_goes_on_sending(self, server: ServerProcess) -> None:
         with server.connect() as client:

@@ -11,7 +11,7 @@ from threadcorn import __version__
 from threadcorn.arbiter.view import Row, View
 from threadcorn.arbiter.worker_handle import WorkerHandle
 from threadcorn.metrics import ARBITER, COUNTERS, GAUGES, Family, Labels, Sample, histogram_family
-from threadcorn.policy.cells import HISTOGRAMS, STATUSES
+from threadcorn.policy.cells import HISTOGRAMS, REASONS, STATUSES
 from threadcorn.policy.incarnation import State
 from threadcorn.system.probe import Machine, machine
 
@@ -40,6 +40,13 @@ def families(view: View) -> list[Family]:
         if values.get(f"status_{code}")
     ]
     found.append(Family("threadcorn_responses", "counter", "responses of applications by status", samples))
+    samples = [
+        Sample(values.get(f"shed_{reason}", 0), (("reason", reason), *_slot(slot)))
+        for slot, values in totals
+        for reason in REASONS
+    ]
+    text = "requests answered with 503 because of overload, by reason"
+    found.append(Family("threadcorn_requests_shed", "counter", text, samples))
     samples = [
         Sample(values["cpu_seconds"], _slot(slot)) for slot, values in totals if "cpu_seconds" in values
     ]

@@ -16,7 +16,7 @@ from threadcorn.arbiter.premises import Premises
 from threadcorn.arbiter.staff import Staff
 from threadcorn.arbiter.worker_handle import WorkerHandle
 from threadcorn.metrics import Ledger
-from threadcorn.policy.cells import FIELDS, HEARTBEAT, Histogram, RequestRecord
+from threadcorn.policy.cells import FIELDS, HEARTBEAT, REASONS, Histogram, RequestRecord
 from threadcorn.policy.health import SILENT, Readiness, Verdict, readiness
 from threadcorn.policy.incarnation import Incarnation, State
 from threadcorn.policy.supervisor import Phase, Supervisor
@@ -31,7 +31,7 @@ Row = tuple[Incarnation, WorkerHandle, Mapping[str, int]]
 
 _COUNTER_CELLS = tuple(field.name for field in FIELDS if field.kind == "counter")
 _SHOWN = ("threads", "running", "waiting", "open", "idle", "requests", "errors", "timed_out", "slow", "shed",
-          "accepted")  # fmt: skip
+          "abandoned", "accepted")  # fmt: skip
 #: Seconds between two memories, and how many are kept: the oldest is about a minute old.
 REMEMBER, MEMORIES = 10.0, 6
 _QUANTILES = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))
@@ -242,6 +242,9 @@ class View:
             "addresses": there.addresses() if there is not None else [],
             "requests": int(sum(values.get("requests", 0) for values in totals)),
             "errors": int(sum(values.get("errors", 0) for values in totals)),
+            "shed": {
+                reason: int(sum(values.get(f"shed_{reason}", 0) for values in totals)) for reason in REASONS
+            },
             "recent": self.recent(),
             "exits": dict(self.exits),
             "recycles": dict(self.recycles),

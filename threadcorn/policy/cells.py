@@ -90,6 +90,13 @@ RINGS = _cell("rings", "counter", "", "times this worker rang a sibling's bell")
 MODE_CHANGES = _cell("mode_changes", "counter", "", "changes between hand-off and inline")
 SLOW = _cell("slow", "counter", "requests", "requests that ran longer than slow_request")
 INTERRUPTED = _cell("interrupted", "counter", "requests", "of the timed out, how many threads came back")
+ABANDONED = _cell("abandoned", "counter", "requests", "not run, because the client left while they waited")
+
+#: Why a request is refused because of overload (docs/overload.md). Their cells add up to SHED.
+REASONS: tuple[str, ...] = ("queue_timeout", "standing_queue", "full_queue")
+SHED_BY = len(FIELDS)  # the first of them
+for _reason in REASONS:
+    _cell(f"shed_{_reason}", "counter", "requests", f"requests answered with 503: {_reason}")
 
 #: Status codes that are counted each by itself; the others are counted by class.
 STATUSES: tuple[str, ...] = (

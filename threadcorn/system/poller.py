@@ -72,6 +72,14 @@ def wait_for(fd: int, events: int, seconds: float) -> bool:
     return bool(poll.poll(max(0, int(seconds * 1000 + 0.999))))
 
 
+def cut_off(fd: int) -> bool:
+    """Whether nothing that we send to the peer of `fd` would reach it: it has reset the connection, or both
+    sides are closed."""
+    poll = select.poll()
+    poll.register(fd, 0)  # what is asked for here is always told
+    return bool(poll.poll(0))
+
+
 def hung_up(fd: int) -> bool:
     """Whether the peer of `fd` has closed its end, or all of it, now."""
     poll = select.poll()

@@ -297,11 +297,25 @@ def waited(sock: socket.socket) -> float:
 
     Milliseconds are as fine as the kernel tells (tcp_info.tcpi_last_data_recv). 0.0 where it does not.
     """
+    return _since(sock, _DATA)
+
+
+def ended_after(sock: socket.socket) -> float:
+    """The peer has ended its side: how many seconds after its last byte? It sends nothing afterwards but
+    that it has got what we send, so this must be asked before something is sent. 0.0 where nobody knows."""
+    return max(0.0, _since(sock, _DATA) - _since(sock, _ANYTHING))
+
+
+#: Where in tcp_info: tcpi_last_data_recv, tcpi_last_ack_recv.
+_DATA, _ANYTHING = 52, 56
+
+
+def _since(sock: socket.socket, at: int) -> float:
     try:
-        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 56)
-    except (OSError, AttributeError):  # another kernel
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 60)
+    except (OSError, AttributeError):  # another kernel, or a Unix socket
         return 0.0
-    return int.from_bytes(info[52:56], sys.byteorder) / 1000
+    return int.from_bytes(info[at : at + 4], sys.byteorder) / 1000
 
 
 def linger(sock: socket.socket) -> None:

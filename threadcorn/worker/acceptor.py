@@ -30,6 +30,9 @@ from threadcorn.worker.reactor import Reactor
 BATCH = 32
 #: Pause after the system had no descriptor or memory left (seconds).
 PAUSE = 0.5
+#: Seconds without such a failure, until the next one is told again. Clients that come again at once let
+#: accepting succeed and fail in turn.
+QUIET = 60.0
 #: After ringing, our own queue is left alone for so long (seconds); and so often, until we accept anyway.
 YIELD = 0.001
 YIELDS = 10
@@ -70,7 +73,7 @@ class Acceptor:
         self._closed = False
         self._open = False
         self._paused_until = 0.0
-        self._complained = False
+        self._quiet_until = 0.0
         self._yields = 0
         self._yielding_until = 0.0
         self._deep: frozenset[int] = frozenset()  # queues that were not empty at the caretaker's last look
@@ -241,7 +244,6 @@ class Acceptor:
         for _ in range(BATCH):
             if not self._accept(group, listener):
                 return
-        self._complained = False
 
     def _share(self, readable: Queue) -> None:
         """Accept as long as nobody has less to do than we."""
@@ -285,7 +287,6 @@ class Acceptor:
                 return
             else:
                 dry.add(listener.fileno())
-        self._complained = False
         neighbours.own.ring()  # others first; then on with it
 
     def _yield(self, seconds: float) -> None:
@@ -339,8 +340,9 @@ class Acceptor:
         self.failed += 1
         self._polled = False
         self._paused_until = self._reactor.now + PAUSE
-        if not self._complained:
-            self._complained = True
+        complained = self._reactor.now < self._quiet_until
+        self._quiet_until = self._reactor.now + QUIET
+        if not complained:
             self._log.error(
                 "Cannot accept: %s. Accepting pauses until connections end; raise the limit on open "
                 "files (ulimit -n, LimitNOFILE=) or lower worker_connections.",

@@ -17,14 +17,17 @@ import threading
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
-from threadcorn.system.poller import hung_up
-from threadcorn.system.transport import GONE, FileSpan, Outbox, Truncated, regular_file
+from threadcorn.system.poller import cut_off, hung_up
+from threadcorn.system.transport import GONE, FileSpan, Outbox, Truncated, ended_after, regular_file
 from threadcorn.wsgi.gateway import ClientGone, Unsendable
 
 if TYPE_CHECKING:
     from threadcorn.worker.reactor import Reactor
 
 FOREVER = math.inf
+#: Seconds after its last byte in which a client that ends its side has closed that half only. Time enough for
+#: a lost segment to be sent again.
+GIVES_UP = 1.0
 
 
 def _long_gone() -> bool:
@@ -62,7 +65,6 @@ class Connection:
         "half_closed",
         "intake",
         "is_gone",
-        "left",
         "look",
         "mark",
         "out",
@@ -106,7 +108,6 @@ class Connection:
         self.out: Outbox | None = None
         self.mark = (0.0, 0)  # when the minimum rate was last judged, and bytes sent by then
         self.half_closed = False  # the peer's end was seen in an event, not yet by recv
-        self.left = False  # the peer's end came while a request was waiting or running
         self.broken = False
         self.closing = False  # close once the outbox is empty
 
@@ -267,15 +268,8 @@ class Connection:
 
     def gone(self) -> bool:
         """Whether the client has closed the connection, or its half of it: `threadcorn.client_gone`."""
-        return self.half_closed or self.has_left()
-
-    def has_left(self) -> bool:
-        """Whether the client has gone since its request came. One whose end came with the request itself may
-        have closed only its half, and still wait for the answer."""
-        if self.broken or self.left or self.phase is CLOSED:
+        if self.half_closed or self.broken or self.phase is CLOSED:
             return True
-        if self.half_closed:
-            return False
         try:
             return not self.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except (BlockingIOError, InterruptedError):
@@ -283,16 +277,24 @@ class Connection:
         except OSError:
             return True
 
+    def gave_up(self) -> bool:
+        """Whether nobody waits for the answer to the request that has come. A client that ends its side right
+        behind its request has closed that half only, and is answered (RFC 9112 section 9.6). By the bytes
+        alone it looks like one that closed everything because it had waited for too long, but that one did
+        so later."""
+        if self.broken or self.phase is CLOSED or cut_off(self.fd):
+            return True
+        return hung_up(self.fd) and ended_after(self.sock) > GIVES_UP
+
     # -- called by the leader, whoever owns the connection
 
-    def hear_hang_up(self, waiting: bool) -> None:
-        """An event said that the peer has closed its end; `waiting`: while a request waited or ran.
+    def hear_hang_up(self) -> None:
+        """An event said that the peer has closed its end.
 
         Asked again, because the event may be of an earlier connection that had the same descriptor.
         """
         if hung_up(self.fd):
             self.half_closed = True
-            self.left = self.left or waiting
 
     def cut(self) -> None:
         """End it from outside: the owner's next call on the socket fails."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from threadcorn.http1.parser import Request
 from threadcorn.http1.response import STAMP
+from threadcorn.policy.cells import REASONS
 from threadcorn.policy.concurrency import ROUNDS, Flow, Patience
 from threadcorn.policy.concurrency import STANDING as STANDING_FOR
 from threadcorn.worker.connection import Connection
@@ -31,12 +32,11 @@ WINDOW = 0.4
 #: How much of a standing queue's bound is filled. Beyond it a request is refused when it comes.
 FILLED = 0.8
 
-GONE, TIMEOUT, STANDING, FULL = "client gone", "queue timeout", "standing queue", "full queue"
+TIMEOUT, STANDING, FULL = REASONS
+GONE = "client gone"
 
-
-#: A client that ends its side right after its request has closed that half only, and is answered (RFC 9112
-#: section 9.6). One that has ended it when its request had to wait for so long (ns) has given up.
-GIVES_UP = 50_000_000
+#: Requests that waited for less (ns) are run without asking whether their client is still there.
+ASK_AFTER = 50_000_000
 
 
 class Admission:
@@ -99,7 +99,7 @@ class Admission:
     def judge(self, conn: Connection, request: Request, since: int, now: int) -> str | None:
         """Why not to run a request that has waited since `since` (ns); None: run it."""
         waited = now - since
-        if waited > GIVES_UP and conn.has_left():
+        if waited > ASK_AFTER and conn.gave_up():
             reason = GONE
         elif waited <= self.patience_ns or request.environ["PATH_INFO"] in self._probes:
             return None

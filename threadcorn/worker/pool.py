@@ -419,7 +419,7 @@ class Pool:
     def unusual(self, conn: Connection, mask: int) -> bool:
         """Room to write, or the peer's end. True: nothing more to do for this event. The caller owns."""
         if mask & HANG_UP:
-            conn.hear_hang_up(False)
+            conn.hear_hang_up()
         out = conn.out
         if out is not None:
             drained = self.reactor.flush(conn, out)

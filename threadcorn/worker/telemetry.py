@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from threadcorn.policy import cells as c
 from threadcorn.system.scoreboard import Page, Scoreboard, ThreadPage
+from threadcorn.worker.overload import GONE
 
 if TYPE_CHECKING:
     from threadcorn.worker.pool import Pool
@@ -89,7 +90,10 @@ class Telemetry:
         self.requests = sum(statuses)
         cells[c.REQUESTS] = self.requests
         cells[c.STATUS : c.STATUS + len(c.STATUSES)] = array("Q", statuses[1:])
-        cells[c.SHED] = pool.admission.refused
+        admission = pool.admission
+        cells[c.SHED] = admission.refused
+        cells[c.SHED_BY : c.SHED_BY + len(c.REASONS)] = array("Q", map(admission.shed.__getitem__, c.REASONS))
+        cells[c.ABANDONED] = admission.shed[GONE]
         cells[c.OLDEST_WAITING] = pool.waiting[0][2] if pool.waiting else 0
         cells[c.ERRORS] = pool.service.errors
         cells[c.REFUSED] = refused

@@ -20,8 +20,9 @@ JUDGE_AFTER = 32
 #: The same while they take so long that the leader polls between two of them.
 JUDGE_SLOW = 4
 SWITCHES = 0.25
-#: One request in so many has its processor time measured. Reading that clock is a system call, which costs a
-#: sixth of a small request. Odd, so that it is not the same one of requests that come in turn.
+#: One request in so many has its processor time measured, and in inline mode its wait. Reading that clock is
+#: a system call, which costs a sixth of a small request. Odd, so that it is not the same one of requests that
+#: come in turn.
 SAMPLED = 127
 SAMPLED_HAND_OFF = 7
 #: Seconds for which a tracer that was seen is taken to be there.
@@ -133,7 +134,7 @@ class PoolThread(threading.Thread, Seat):
             conn.again = True
             if not conn.token.acquire(False):
                 if mask & HANG_UP:
-                    conn.hear_hang_up(True)  # the owner, or whoever takes its request, will see it
+                    conn.hear_hang_up()  # the owner, or whoever takes its request, will see it
                 if conn.out is not None:
                     reactor.flush_for_owner(conn, conn.out)
                 continue
@@ -164,7 +165,11 @@ class PoolThread(threading.Thread, Seat):
                     if unmeasured:
                         outcome = run(conn, request)
                     else:
-                        unmeasured = SAMPLED if pool.inline else SAMPLED_HAND_OFF
+                        if pool.inline:
+                            unmeasured = SAMPLED
+                            count(READY_WAIT, (now - reactor.batch) // 1000)
+                        else:
+                            unmeasured = SAMPLED_HAND_OFF
                         outcome = self._measured(conn, request)
                     end(outcome)
                     self.in_app = 0  # not before: who leaves waits for this, and then reads the counts

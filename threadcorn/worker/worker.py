@@ -312,7 +312,7 @@ class Worker:
             conn.again = True
             if not conn.token.acquire(False):
                 if mask & HANG_UP:
-                    conn.hear_hang_up(True)
+                    conn.hear_hang_up()
                 if conn.out is not None:
                     reactor.flush_for_owner(conn, conn.out)
                 continue
