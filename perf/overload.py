@@ -25,14 +25,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from running import HERE, drive, running
-from world import SERVERS, Server, environment, free, goal, prepare, questions, turns
+from world import Seen, Server, compare_servers, environment, free, goal, prepare, questions
 
 THREADS = 4
 PATIENCE = 15.0  # seconds after which a client gives up
 
 
 @dataclass
-class Seen:
+class Answers:
     """What clients saw: seconds by outcome."""
 
     served: list[float] = field(default_factory=list)
@@ -42,12 +42,12 @@ class Seen:
     late: int = 0  # sent later than planned, for want of descriptors
 
 
-def open_loop(port: int, path: str, rate: float, seconds: float) -> Seen:
+def open_loop(port: int, path: str, rate: float, seconds: float) -> Answers:
     """Connect, ask, read, close: `rate` times a second."""
     request = f"GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n".encode()
     chooser = selectors.DefaultSelector()
     started: dict[socket.socket, float] = {}
-    seen = Seen()
+    seen = Answers()
     begin = time.monotonic()
     sent, total = 0, int(rate * seconds)
     ended = False
@@ -104,18 +104,7 @@ def quantile(values: list[float], q: float) -> float:
     return sorted(values)[min(len(values) - 1, int(q * len(values)))] if values else float("nan")
 
 
-@dataclass
-class Outcome:
-    """One server's run."""
-
-    text: str
-    p99: float  # of what was served (seconds)
-    refusal: float  # median time to a 503
-    goodput: float  # share of the capacity
-    back: float  # what a new client waits just after the end
-
-
-def one(server: Server, options: argparse.Namespace) -> Outcome:
+def one(server: Server, options: argparse.Namespace) -> Seen:
     port = free()
     path = f"/cpu/{options.work:g}"
     command = server.command(options.bin, "world:app", THREADS, port)
@@ -139,35 +128,32 @@ def one(server: Server, options: argparse.Namespace) -> Outcome:
                     break
         back = time.monotonic() - began
         out, _ = done.communicate(timeout=120)
-        seen = Seen(**json.loads(out))
+        seen = Answers(**json.loads(out))
         after = drive(process, path, seconds=2, connections=8, core=options.client_core).rate
     # A busy machine may give us less, or more, than it did before.
     capacity = statistics.mean((capacity, after))
     good = len([t for t in seen.served if t <= options.useful]) / options.duration / capacity
     p99 = quantile(seen.served, 0.99)
     refusal = quantile(seen.refused, 0.5)
-    return Outcome(
+    return Seen(
         f"capacity {capacity:.0f}/s, asked {rate:.0f}/s; served {len(seen.served)}: "
         f"p50 {statistics.median(seen.served or [0]):.2f} s, p99 {p99:.2f} s; "
         f"refused {len(seen.refused)}: p50 {refusal:.3f} s, p99 {quantile(seen.refused, 0.99):.2f} s; "
         f"failed {seen.failed}, gave up {seen.gave_up}; "
         f"goodput (within {options.useful:g} s) {good:.0%} of capacity; "
         f"new client after the end: {back:.2f} s",
-        p99,
-        refusal,
-        good,
-        back,
+        {"p99": p99, "refusal": refusal, "goodput": good, "back": back},
     )
 
 
-def judge(runs: list[Outcome], options: argparse.Namespace) -> None:
-    p99 = statistics.median(run.p99 for run in runs)
+def judge(runs: list[Seen], options: argparse.Namespace) -> None:
+    p99 = statistics.median(run.numbers["p99"] for run in runs)
     goal(p99 < 2 * options.target, f"p99 of those served {p99:.2f} s, goal {2 * options.target:g}")
-    refusal = statistics.median(run.refusal for run in runs)
+    refusal = statistics.median(run.numbers["refusal"] for run in runs)
     goal(refusal < 0.1, f"a refusal takes {refusal * 1e3:.0f} ms (median), goal 100")
-    good = statistics.median(run.goodput for run in runs)
+    good = statistics.median(run.numbers["goodput"] for run in runs)
     goal(good >= 0.9, f"goodput {good:.0%} of capacity, goal 90 %")
-    back = statistics.median(run.back for run in runs)
+    back = statistics.median(run.numbers["back"] for run in runs)
     goal(back <= options.target, f"after the end a new client waits {back:.2f} s, goal {options.target:g}")
 
 
@@ -187,14 +173,7 @@ def main() -> int:
     parser.add_argument("--target", type=float, default=1.0, help="threadcorn's queue_target (1)")
     options = parser.parse_args()
     prepare(options)
-    own = []
-    for number, name in turns(options.servers.split(","), options.rounds):
-        outcome = one(SERVERS[name], options)
-        print(f"overload round {number + 1} {name}: {outcome.text}", flush=True)
-        if name == "threadcorn":
-            own.append(outcome)
-    if own:
-        judge(own, options)
+    compare_servers("overload", options, one, judge)
     return 0
 
 

@@ -18,42 +18,19 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from running import HERE, Load, Running, drive, running
-from world import SERVERS, Server, environment, free, goal, prepare, questions, turns
+from running import Load, Running, drive, running
+from slow_clients import clients
+from world import Seen, Server, compare_servers, environment, free, goal, prepare, questions
 
 THREADS = 4
 #: What the answers of a burst are made of: see the application in world.py.
 ANSWERS = ("big", "fresh", "blocks")
 #: Seconds after which a client of the burst's server gives up.
 PATIENCE = 15.0
-
-
-@contextlib.contextmanager
-def clients(*arguments: object, core: int | None) -> Iterator[subprocess.Popen[str]]:
-    """Slow clients in a process of their own, ready; its last line is what it saw."""
-    command = [
-        *(["taskset", "-c", str(core)] if core is not None else []),
-        sys.executable,
-        str(HERE / "slow_clients.py"),
-    ]
-    process = subprocess.Popen(
-        [*command, *map(str, arguments)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=HERE
-    )
-    assert process.stdout is not None
-    try:
-        if process.stdout.readline().strip() != "ready":
-            sys.exit(f"the clients {arguments} did not get ready")
-        yield process
-    finally:
-        process.kill()
-        process.wait(10)
-        process.stdout.close()
 
 
 def result(process: subprocess.Popen[str]) -> list[int]:
@@ -76,14 +53,6 @@ def kernel_memory() -> int:
         if line.startswith("TCP:"):
             return int(line.split()[-1]) * resource.getpagesize()
     return 0
-
-
-@dataclass
-class Seen:
-    """What one run showed: by name, so that runs can be compared."""
-
-    text: str
-    numbers: dict[str, float] = field(default_factory=dict)
 
 
 # --- the scenarios
@@ -260,14 +229,7 @@ def main() -> int:
     prepare(options)
     for scenario in options.scenario.split(","):
         run, judge = SCENARIOS[scenario]
-        own: list[Seen] = []
-        for number, name in turns(options.servers.split(","), options.rounds):
-            seen = run(SERVERS[name], options)
-            print(f"{scenario} round {number + 1} {name}: {seen.text}", flush=True)
-            if name == "threadcorn":
-                own.append(seen)
-        if own:
-            judge(own, options)
+        compare_servers(scenario, options, run, judge)
     return 0
 
 

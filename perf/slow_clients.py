@@ -1,8 +1,8 @@
-"""Clients that do nothing, little, or too much: processes that slow.py starts beside the honest load.
+"""Clients that do nothing, little, or too much: processes that slow.py and victims.py start.
 
     python perf/slow_clients.py KIND PORT NUMBERS...
 
-Each prints "ready", misbehaves until its standard input ends, and then prints what it saw.
+Each prints "ready" and misbehaves until its standard input ends; some print then what they saw.
 """
 
 from __future__ import annotations
@@ -10,27 +10,65 @@ from __future__ import annotations
 import contextlib
 import selectors
 import socket
+import struct
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+__all__ = ["BEGIN", "REQUEST", "clients"]
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
+LARGE = b"GET /big HTTP/1.1\r\nHost: test\r\n\r\n"
+BODY = b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 100000\r\n\r\n"
+WHOLE = b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\n0123456789"
 HALF = b"GET / HTTP/1.1\r\nHost: test\r\nX-Slow: "
 #: The drops of a second fall in so many slices: all at once they would stop the load on the same core.
 SLICES = 50
 #: What a slow reader takes in a second.
 READ = 10_000
+#: What the kinds of `stay` send at first.
+BEGIN = {
+    "quiet": b"",
+    "one-byte": b"G",
+    "drip-head": HALF,
+    "drip-body": BODY,
+    "reader": LARGE,
+    "half": REQUEST,
+}
+#: Seconds between two bytes of theirs.
+DRIP = 5.0
 
 _all: list[socket.socket] = []
+
+
+@contextlib.contextmanager
+def clients(*arguments: object, core: int | None = None) -> Iterator[subprocess.Popen[str]]:
+    """Such clients in a process of their own, ready; its last line is what it saw."""
+    pinned = ["taskset", "-c", str(core)] if core is not None else []
+    command = [*pinned, sys.executable, __file__, *map(str, arguments)]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent
+    )
+    assert process.stdout is not None
+    try:
+        if process.stdout.readline().strip() != "ready":
+            sys.exit(f"the clients {arguments} did not get ready")
+        yield process
+    finally:
+        process.kill()
+        process.wait(10)
+        process.stdout.close()
 
 
 def connect(port: int, buffer: int = 0) -> socket.socket:
     sock = socket.socket()
     if buffer:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-    sock.settimeout(5)
+    sock.settimeout(20)
     # One address has some 28,000 ports: clients of several addresses do not run out of them.
-    sock.bind((f"127.0.0.{1 + len(_all) % 8}", 0))
+    sock.bind((f"127.0.0.{1 + len(_all) % 16}", 0))
     sock.connect(("127.0.0.1", port))
     _all.append(sock)
     return sock
@@ -110,9 +148,9 @@ class Drip:
         for sock in self.heads:
             sock.sendall(HALF)
         for sock in self.bodies:
-            sock.sendall(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 100000\r\n\r\n")
+            sock.sendall(BODY)
         for sock in self.readers:
-            sock.sendall(b"GET /big HTTP/1.1\r\nHost: test\r\n\r\n")
+            sock.sendall(LARGE)
         for sock in _all:
             sock.setblocking(False)
         for sock in self.heads + self.bodies:
@@ -157,6 +195,57 @@ def drip(port: int, heads: int, bodies: int, readers: int) -> None:
     print(len(cut & set(clients.heads)), len(cut & set(clients.bodies)), clients.lost, flush=True)
 
 
+def stay(kind: str, port: int, count: int) -> None:
+    """As many connections of one kind of `BEGIN`, which stay."""
+    for number in range(count):
+        sock = connect(port, 4096 if kind == "reader" else 0)
+        sock.sendall(BEGIN[kind])
+        if kind == "half":
+            sock.shutdown(socket.SHUT_WR)
+        elif kind == "reader" and number % 50 == 49:
+            time.sleep(0.05)  # their arrival is not what is asked about
+    if not kind.startswith("drip"):
+        wait_for_the_end()
+        return
+    print("ready", flush=True)
+    while True:
+        began = time.monotonic()
+        for number, sock in enumerate(_all):
+            with contextlib.suppress(OSError):
+                sock.send(b"x")
+            time.sleep(max(0.0, began + DRIP * number / count - time.monotonic()))
+        time.sleep(max(0.01, began + DRIP - time.monotonic()))
+
+
+def reset(port: int, count: int) -> None:
+    """Reset a connection at every point of a request, `count` times in five seconds."""
+    began = time.monotonic()
+    number = 0
+    while True:
+        sock = connect(port)
+        _all.clear()
+        sock.sendall(WHOLE[: number % (len(WHOLE) + 1)])
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.close()
+        number += 1
+        if number == 10:
+            print("ready", flush=True)
+        time.sleep(max(0.0, began + DRIP * number / count - time.monotonic()))
+
+
+def main(kind: str, *numbers: str) -> None:
+    kinds: dict[str, Callable[..., None]] = {
+        "idle": idle,
+        "silent": silent,
+        "drip": drip,
+        "burst": burst,
+        "reset": reset,
+    }
+    if kind in BEGIN:
+        stay(kind, *map(int, numbers))
+    else:
+        kinds[kind](*map(int, numbers))
+
+
 if __name__ == "__main__":
-    kinds: dict[str, Callable[..., None]] = {"idle": idle, "silent": silent, "drip": drip, "burst": burst}
-    kinds[sys.argv[1]](*map(int, sys.argv[2:]))
+    main(*sys.argv[1:])

@@ -1,4 +1,4 @@
-"""What slow.py, overload.py and threads.py share: the servers with their options, and one application.
+"""What slow.py, victims.py, overload.py and threads.py share: the servers, their options, one application.
 
 The peers live in the environment that compare.py makes; every server runs on its Python.
 """
@@ -10,14 +10,26 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import random
 from typing import Any
 
 from running import HERE, ROOT, free_port, machine
 
-__all__ = ["SERVERS", "Server", "app", "environment", "free", "goal", "prepare", "questions", "turns"]
+__all__ = [
+    "HELLO",
+    "SERVERS",
+    "Seen",
+    "Server",
+    "app",
+    "compare_servers",
+    "environment",
+    "free",
+    "goal",
+    "prepare",
+    "questions",
+]
 
 free = free_port
 HELLO = b"Hello, World!"
@@ -139,6 +151,31 @@ def turns(names: Sequence[str], rounds: int) -> Iterable[tuple[int, str]]:
         first = number % len(names)
         for name in (*names[first:], *names[:first]):
             yield number, name
+
+
+@dataclass
+class Seen:
+    """What one run showed: by name, so that runs can be compared."""
+
+    text: str
+    numbers: dict[str, float] = field(default_factory=dict)
+
+
+def compare_servers(
+    title: str,
+    options: argparse.Namespace,
+    run: Callable[[Server, argparse.Namespace], Seen],
+    judge: Callable[[list[Seen], argparse.Namespace], None],
+) -> None:
+    """Run a scenario with every server in turn, tell each, and judge ours."""
+    own = []
+    for number, name in turns(options.servers.split(","), options.rounds):
+        seen = run(SERVERS[name], options)
+        print(f"{title} round {number + 1} {name}: {seen.text}", flush=True)
+        if name == "threadcorn":
+            own.append(seen)
+    if own:
+        judge(own, options)
 
 
 def goal(reached: bool, text: str) -> bool:

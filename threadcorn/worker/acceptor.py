@@ -28,6 +28,8 @@ from threadcorn.worker.reactor import Reactor
 
 #: Connections taken from one listener before the others get their turn.
 BATCH = 32
+#: The same while new requests are refused: their clients learn it at once, and a refusal is cheap.
+BATCH_REFUSED = 256
 #: Pause after the system had no descriptor or memory left (seconds).
 PAUSE = 0.5
 #: Seconds without such a failure, until the next one is told again. Clients that come again at once let
@@ -241,7 +243,7 @@ class Acceptor:
                 self._take_all(group, listener)
 
     def _take_all(self, group: int, listener: socket.socket) -> None:
-        for _ in range(BATCH):
+        for _ in range(BATCH_REFUSED if self._reactor.refusing else BATCH):
             if not self._accept(group, listener):
                 return
 
@@ -255,7 +257,7 @@ class Acceptor:
             queues = self._queues = [*queues[:own], *queues[QUEUES:], *queues[own:QUEUES]]
             queues = queues[:QUEUES]
         dry: set[int] = set()
-        for _ in range(BATCH):
+        for _ in range(BATCH_REFUSED if reactor.refusing else BATCH):
             depths = [depth(listener) for _, listener in queues]
             if min(depths) < 0:
                 # Not told (unix sockets): the one that woke us has something, until it turns out not to.

@@ -44,6 +44,7 @@ class Admission:
 
     def __init__(self, reactor: Reactor) -> None:
         limits = reactor.limits
+        self._reactor = reactor
         self._policy = Patience(limits.queue_timeout, limits.queue_target)
         self._probes = limits.probe_paths
         self.last_empty = reactor.now
@@ -69,6 +70,7 @@ class Admission:
         # Not before it has stood for so long: what a burst does to the rate says little of the next one.
         if self._flow is not None and bound < self._policy.timeout and standing > bound:
             self.room = max(threads, int(self._flow.served / self._flow.seconds * bound * FILLED))
+        self._reactor.refusing = self.room < sys.maxsize
         if bound != self.patience:
             self.patience = bound
             self.patience_ns = ns(bound)
@@ -93,6 +95,7 @@ class Admission:
         self.last_empty = now
         self._window = self._flow = None
         self.room = sys.maxsize
+        self._reactor.refusing = False
         self.patience = self._policy.timeout
         self.patience_ns = ns(self.patience)
 

@@ -24,7 +24,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from time import monotonic, time
+from time import monotonic, monotonic_ns, time
 from typing import TYPE_CHECKING
 
 from threadcorn.http1.parser import HeadParser, Request
@@ -288,6 +288,8 @@ class Pool:
         crowd = len(ready) + len(self.waiting) - len(reactor.polls)
         if crowd > admission.room:
             self._turn_back(seat, min(crowd - admission.room, len(ready)))
+            # However many there are to be refused, those who are served get their share of our time.
+            self._set_alarm(monotonic_ns())
         if crowd > reactor.limits.max_queued or reactor.crowded:
             self._crowd(crowd)
         if now >= reactor.next_look:

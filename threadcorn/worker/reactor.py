@@ -56,6 +56,7 @@ class Reactor:
         #: The leader looks up from its work at this time: to poll, or because the next request is late (ns).
         self.alarm = self.next_poll = 0
         self.crowded = False  # too many wait: nothing is accepted
+        self.refusing = False  # what comes now would be late, and is told so at once
         self.budget = Budget(limits.buffer_limit)
         #: Have the leader look at a connection (again). The pool puts its own here, which also wakes.
         self.push: Callable[[int], None] = self._push
