@@ -48,6 +48,11 @@ class TestPatience:
     def test_clients_that_wait_for_each_other_may_wait_for_longer(self) -> None:
         assert self.bound.now(standing=3.0, flow=Flow(0.5, 100, 100), service=0.01) == 5.0
 
+    def test_a_few_more_than_few_are_no_growth(self) -> None:
+        assert self.bound.now(standing=0.7, flow=Flow(0.4, 12, 8), service=0.01) == 5.0
+        assert self.bound.now(standing=0.7, flow=Flow(0.4, 20, 8), service=0.01) == 1.0
+        assert self.bound.now(standing=0.7, flow=Flow(0.4, 130, 100), service=0.01) == 1.0
+
     def test_one_slow_request_in_front_is_no_overload(self) -> None:
         assert self.bound.now(standing=5.0, flow=None, service=0.01) == 10.0
 
@@ -65,7 +70,8 @@ class TestProcessorUse:
         [
             (0.4, 1.0, 0.6, 0.0, 0.4),  # alone on a processor
             (0.4, 1.0, 0.6, 9.0, 0.4),  # our threads wait for each other
-            (0.4, 1.0, 0.0, 9.0, 1.0),  # others use the rest of it
+            (0.6, 1.0, 0.0, 9.0, 1.0),  # others use the rest of it
+            (0.3, 1.0, 0.0, 9.0, 0.6),  # they use most of it
             (0.4, 1.0, 0.0, 0.2, 0.5),  # they do, and we wanted less than that
             (0.01, 1.0, 0.0, 0.0, 0.01),  # they do, and all our threads sleep
             (0.4, 1.0, 60.0, 9.0, 0.4),  # one of many processors, and one thread at a time runs

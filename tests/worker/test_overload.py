@@ -248,14 +248,14 @@ import os
 import resource
 
 def post_worker_init(worker):
-    most = len(os.listdir("/proc/self/fd")) + 30
+    most = len(os.listdir("/proc/self/fd")) + 50
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 """
         with ServerProcess(
             None, "--threads", "2", source=APP, config=config, check_descriptors=False
         ) as server:
             worker = psutil.Process(server.workers()[0])
-            clients = [server.connect() for _ in range(100)]
+            clients = [server.connect() for _ in range(150)]
 
             def complained() -> None:
                 """the worker says that it cannot accept"""
@@ -270,8 +270,13 @@ def post_worker_init(worker):
             used = worker.cpu_times()
             spent = used.user + used.system - begun.user - begun.system
             assert spent < 1.0, f"{spent} s of processor time while nothing could be accepted"
+            # Room for some of those who wait: accepting succeeds, and fails again.
+            for client in clients[:40]:
+                client.close()
+            assert clients[80].get("/").status == 200
+            with_deadline(clients[-1])
             assert server.log.count("Cannot accept") == 1
-            for client in clients:
+            for client in clients[40:]:
                 client.close()
 
             def back() -> None:
@@ -290,11 +295,25 @@ def with_deadline(client: Connection) -> None:
         pass
 
 
-def test_all_threads_blocked_and_auto_grows(tmp_path: Path) -> None:
-    with ServerProcess(None, "--threads-max", "12", source=APP) as server:
+def test_all_threads_blocked_and_auto_grows_and_says_so() -> None:
+    """In the log, in the status, and to whoever asks why."""
+    options = ("--threads-max", "12", "--log-level", "debug", *ADMIN, *CONTROL)
+    with ServerProcess(None, *options, source=APP) as server:
         holders = [held(server, str(n)) for n in range(10)]
         with server.connect() as client:
             assert client.get("/now").status == 200
+        decision = "threads 2 -> 3: all threads are blocked; busy 2, "
+        assert decision in server.log
+        assert decision in ctl(server, "why").out
+
+        def published() -> None:
+            """the status tells the threads and the mode"""
+            (worker,) = facts(server)["workers"]
+            assert worker["threads"] > 10
+            assert worker["running"] == 10
+            assert worker["mode"] == "hand-off"
+
+        eventually(published)
         release(server, *map(str, range(10)))
         for holder in holders:
             assert holder.reply().status == 200

@@ -34,6 +34,8 @@ ROUNDS = 2
 TIMES = 4
 #: Arrivals over requests served, from which on a queue grows, and below which it gets shorter.
 GROWS, SHRINKS = 1.2, 0.8
+#: Standard deviations of what is served that an excess of arrivals may be and still mean nothing.
+CHANCE = 2.0
 #: How many times the target a request may wait in a queue that does neither.
 STEADY = 5
 
@@ -59,7 +61,10 @@ class Patience:
         flow: too little has been served to tell."""
         if flow is None or standing <= STANDING or flow.arrived < flow.served * SHRINKS:
             return self.timeout
-        target = self.target if flow.arrived > flow.served * GROWS else self.target * STEADY
+        more = flow.arrived - flow.served
+        # Of few requests a few more than served are chance, or clients that have just joined a closed circle.
+        grows = more > flow.served * (GROWS - 1) and more > CHANCE * math.sqrt(flow.served)
+        target = self.target if grows else self.target * STEADY
         return min(self.timeout, max(target, TIMES * service))
 
 
@@ -140,8 +145,9 @@ def processor_use(used: float, limit: float, idle: float, delayed: float) -> flo
 
     Others took what was neither used by us nor `idle`, and no more than our threads were `delayed`: ready to
     run, all together. Without the first a worker whose threads wait for each other would think that it had
-    used everything; without the second one whose threads all sleep would on a machine that is busy."""
-    taken = max(0.0, min(delayed, limit - used - idle, 0.9 * limit))
+    used everything; without the second one whose threads all sleep would on a machine that is busy. No more
+    than half is believed: beyond that a growth on trial tells more than this guess."""
+    taken = max(0.0, min(delayed, limit - used - idle, 0.5 * limit))
     return used / max(used, limit - taken) if used > 0 else 0.0
 
 
