@@ -223,6 +223,20 @@ class TestCrowd:
             holder.reply()
 
 
+    def test_worker_has_no_more_connections_than_allowed(self) -> None:
+        with ServerProcess(None, "--worker-connections", "5", source=APP) as server:
+            clients = [server.connect() for _ in range(5)]
+            for client in clients:
+                assert client.get("/").status == 200
+            with server.connect() as sixth:
+                sixth.request("/sixth")
+                for _ in range(10):  # idle ones do not count against requests
+                    assert b"sixth" not in clients[0].get("/seen").body
+                clients[1].close()
+                assert sixth.reply().status == 200
+                assert b"sixth" in clients[0].get("/seen").body
+
+
 class TestClients:
     def test_one_address_gets_no_more_connections_than_allowed(self) -> None:
         with ServerProcess(None, "--connections-per-client", "3", source=APP) as server:
@@ -302,7 +316,7 @@ def test_all_threads_blocked_and_auto_grows_and_says_so() -> None:
         holders = [held(server, str(n)) for n in range(10)]
         with server.connect() as client:
             assert client.get("/now").status == 200
-        decision = "threads 2 -> 3: all threads are blocked; busy 2, "
+        decision = "threads 2 -> 4: all threads are blocked; busy 2, "
         assert decision in server.log
         assert decision in ctl(server, "why").out
 

@@ -164,7 +164,7 @@ def decide(state: State, reading: Reading, tuning: Tuning) -> Decision:
     if state.probe_wait:
         state = replace(state, probe_at=0.0, probe_wait=0.0)
     if reading.pressed >= PRESSED and threads < tuning.most and now >= state.hold_until:
-        return _grow(state, reading, tuning, "requests wait")
+        return _grow(state, reading, tuning, "requests wait", max(1, threads // 2))
     state = _seen(state, reading)
     if now - state.needed_since >= QUIET and not state.before:
         wanted = max(tuning.least, math.ceil(state.needed * 1.25) + 1)
@@ -183,7 +183,8 @@ def rescue(state: State, reading: Reading, tuning: Tuning) -> Decision | None:
         return None
     if reading.finished and reading.now < state.hold_until:
         return None
-    return _grow(state, reading, tuning, "requests wait" if reading.finished else "all threads are blocked")
+    reason = "requests wait" if reading.finished else "all threads are blocked"
+    return _grow(state, reading, tuning, reason, reading.threads)
 
 
 def _saturated(state: State, reading: Reading) -> Decision:
@@ -197,8 +198,8 @@ def _saturated(state: State, reading: Reading) -> Decision:
     return Decision(reading.threads, "saturated", state, probe=probe, wants_worker=True)
 
 
-def _grow(state: State, reading: Reading, tuning: Tuning, reason: str) -> Decision:
-    wanted = min(tuning.most, reading.threads + max(1, reading.threads // 2))
+def _grow(state: State, reading: Reading, tuning: Tuning, reason: str, more: int) -> Decision:
+    wanted = min(tuning.most, reading.threads + more)
     if reading.cpu > 0.2:
         # What is still free of the processor bounds what more threads can use; a quarter in reserve, because
         # the processor time of one thread is a guess.
