@@ -28,7 +28,8 @@ OTHERS = {
 #: Names in small letters with an underscore that are no settings, by the page that has them.
 NO_SETTINGS = {
     "embedding.md": {"num_workers", "peer_addr", "status_code"},  # attributes of what hooks get
-    "metrics.md": {"prometheus_client", "ready_wait"},
+    "metrics.md": {"prometheus_client", "ready_wait", "full_queue", "standing_queue"},  # values of labels
+    "overload.md": {"full_queue", "standing_queue"},
 }
 
 

@@ -247,9 +247,10 @@ class TestResponses:
 
         def cut() -> None:
             """the server's end of the connection is gone"""
-            assert server.get("/fds").body == before
+            # Fewer, where a connection of the test before was still about to be closed.
+            assert int(server.get("/fds").body) <= before
 
-        before = str(int(server.get("/fds").body) - {"/big": 1, "/pieces": 2, "/file": 2}[path]).encode()
+        before = int(server.get("/fds").body) - {"/big": 1, "/pieces": 2, "/file": 2}[path]
         eventually(cut, within=10)
         client.close()
 
