@@ -222,7 +222,6 @@ class TestCrowd:
             assert [client.reply().status for client in clients] == [200] * 40
             holder.reply()
 
-
     def test_worker_has_no_more_connections_than_allowed(self) -> None:
         with ServerProcess(None, "--worker-connections", "5", source=APP) as server:
             clients = [server.connect() for _ in range(5)]
