@@ -57,9 +57,10 @@ def hot_path(count: int = 200_000) -> float:
     best = 1e9
     for _ in range(7):
         start = time.thread_time_ns()
+        now = time.monotonic_ns()
         for _ in range(count):
-            desk.begin(b"GET / HTTP/1.1", b"127.0.0.1:50000")
-            desk.end("200 OK")
+            desk.begin(b"GET / HTTP/1.1", b"127.0.0.1:50000", now)
+            now = desk.end("200 OK")
         best = min(best, (time.thread_time_ns() - start) / count / 1000)
     return best
 

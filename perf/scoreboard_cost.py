@@ -31,20 +31,20 @@ CONFIG = """
 import json, os, threading, time
 from threadcorn.system import scoreboard
 
-def factory(after, at, memory, now_ns, start, words, outcome, statuses, counts):
+def factory(memory, next_place, now_ns, start, outcome, words, statuses, counts):
     # The names are those of the closures in ThreadPage: a body fits only with the same free variables.
-    def begin(line, peer):
-        nonlocal at, start
-        start = now_ns()
-        return start
-        after, memory, at
+    def begin(line, peer, now):
+        nonlocal start, outcome
+        start = now
+        return
+        memory, next_place, outcome
     def end(status):
         statuses[1] += 1
-        return
-        now_ns, start, words, outcome, at, counts
+        return now_ns()
+        start, words, outcome, counts
     return begin, end
 
-off = [f.__code__ for f in factory(*[None] * 9)]
+off = [f.__code__ for f in factory(*[None] * 8)]
 pages = []
 made = scoreboard.ThreadPage.__init__
 def init(self, *args, **kwargs):

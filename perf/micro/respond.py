@@ -35,6 +35,9 @@ class Nowhere:
     def began(self) -> None:
         pass
 
+    def write_last(self, data: bytes) -> None:
+        pass
+
     def arrived(self) -> bool:
         return True
 

@@ -4,6 +4,7 @@ import os
 import random
 import struct
 import threading
+from time import monotonic_ns
 
 import pytest
 from hypothesis import given
@@ -79,11 +80,10 @@ def test_what_a_killed_worker_wrote_is_still_there() -> None:
             page.cells[STATE] = WorkerState.READY
             page.cells[HEARTBEAT] = 123456789
             page.cells[REQUESTS] += 41
-            clock = iter((10_000_000_000, 10_250_000_000, 11_000_000_000))
-            thread = page.thread(5, clock.__next__)
-            thread.begin(b"GET /before HTTP/1.1", b"10.0.0.1:1")
+            thread = page.thread(5, iter((10_250_000_000,)).__next__)
+            thread.begin(b"GET /before HTTP/1.1", b"10.0.0.1:1", 10_000_000_000)
             thread.end("200 OK")
-            thread.begin(b"POST /export HTTP/1.1", b"10.0.0.1:2")
+            thread.begin(b"POST /export HTTP/1.1", b"10.0.0.1:2", 11_000_000_000)
         finally:
             os.kill(os.getpid(), 9)
     os.waitpid(pid, 0)
@@ -109,7 +109,7 @@ def test_the_last_eight_requests_of_a_thread_are_kept() -> None:
     board = Scoreboard(1, 1)
     thread = board.claim(0).thread(0)
     for n in range(20):
-        thread.begin(b"GET /%d HTTP/1.1" % n, b"peer")
+        thread.begin(b"GET /%d HTTP/1.1" % n, b"peer", monotonic_ns())
         thread.end(f"{200 + n} Made Up")
     found = board.requests(0)
     assert [r.line for r in found] == [f"GET /{n} HTTP/1.1" for n in range(19, 11, -1)]
@@ -122,10 +122,10 @@ def test_any_request_line_fits_its_record(line: bytes, peer: bytes) -> None:
     """Long lines are cut, and never touch the record beside them."""
     board = Scoreboard(1, 1, threads=1)
     thread = board.claim(0).thread(0)
-    thread.begin(b"first", b"a")
+    thread.begin(b"first", b"a", monotonic_ns())
     thread.end("201 Created")
-    thread.begin(line, peer)
-    thread.begin(b"third", b"c")
+    thread.begin(line, peer, monotonic_ns())
+    thread.begin(b"third", b"c", monotonic_ns())
     third, second, first = board.requests(0)
     assert (first.line, first.status, third.line) == ("first", 201, "third")
     assert second.line == line[:LINE].rstrip(b"\0").decode("latin-1")
@@ -157,7 +157,7 @@ def test_cells_are_not_shared_by_an_old_and_a_new_worker_of_one_slot() -> None:
     with pytest.raises(LookupError, match="all 2 cells"):
         board.claim(0, 3)
     old.cells[REQUESTS] = 5
-    old.thread(3).begin(b"x", b"y")
+    old.thread(3).begin(b"x", b"y", monotonic_ns())
     board.release(old.index)
     assert board.read(old.index).values["requests"] == 5, "still readable after the release"
     assert [page.index for page in board.live()] == [new.index]
@@ -237,7 +237,7 @@ def test_records_read_while_they_are_written_are_whole() -> None:
         thread = page.thread(0, tick)
         while not stop.is_set():
             n = n % 50000 + 1
-            thread.begin(b"GET /%d " % n * 10, b"%d" % n)
+            thread.begin(b"GET /%d " % n * 10, b"%d" % n, n * 10**9)
             thread.end(CODES[n % 500])
 
     writer = threading.Thread(target=write)
@@ -259,8 +259,8 @@ def test_more_threads_than_blocks_spoil_nobody() -> None:
     board = Scoreboard(2, 1, threads=2)
     first, second = board.claim(0), board.claim(0)
     last, beyond = first.thread(1), first.thread(2)
-    last.begin(b"last", b"p")
-    beyond.begin(b"beyond", b"p")
+    last.begin(b"last", b"p", monotonic_ns())
+    beyond.begin(b"beyond", b"p", monotonic_ns())
     beyond.end("200 OK")
     last.end("200 OK")
     last.publish()
@@ -275,7 +275,7 @@ def test_memory_that_nobody_uses_is_not_taken() -> None:
     """A board for 512 processes costs what its writers touch; reading does not make it grow."""
     board = Scoreboard(512, 256, threads=64)
     page = board.claim(0)
-    page.thread(0).begin(b"x", b"y")
+    page.thread(0).begin(b"x", b"y", monotonic_ns())
     board.read(page.index)
     with open("/proc/self/smaps", encoding="ascii") as smaps:
         sizes = [

@@ -22,6 +22,8 @@ class Wire:
     def write(self, data: bytes) -> None:
         self.sent.append(data)
 
+    write_last = write
+
     def write_pieces(self, pieces: list[bytes]) -> None:
         self.sent.append(b"".join(pieces))
 

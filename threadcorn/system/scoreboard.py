@@ -7,7 +7,7 @@ lock; readers may see one cell older than the next, never half a number.
     board = Scoreboard(cells=32, slots=16)
     page = board.claim(slot, generation)            arbiter, before the fork
     page.cells[HEARTBEAT] = monotonic_ns()          worker: one store
-    page.thread(3).begin(b"GET / HTTP/1.1", b"10.0.0.7:40112")
+    page.thread(3).begin(b"GET / HTTP/1.1", b"10.0.0.7:40112", monotonic_ns())
     reading = board.read(page.index)                anybody, also after the worker was killed
 """
 
@@ -18,6 +18,7 @@ import struct
 import sys
 from array import array
 from collections.abc import Callable, Iterator
+from itertools import cycle
 from time import monotonic_ns
 
 from threadcorn.policy.cells import (
@@ -90,9 +91,10 @@ def _learn(status: str) -> tuple[int, int]:
 class ThreadPage:
     """The block of one pool thread. Only that thread writes records and counts.
 
-    `begin(line, peer)`   a request starts running in this thread; answers when, in monotonic nanoseconds
-    `end(status)`         it is over ("200 OK"); "" stands for a client that left without an answer
-    `count(WHICH, us)`    put a time into a histogram (CPU, READY_WAIT, ...); `end` has counted APP
+    `begin(line, peer, ns)`   a request starts running in this thread (monotonic nanoseconds)
+    `end(status)`             it is over ("200 OK"); "" stands for a client that left without an answer.
+                              Answers when that was: the next one may begin there
+    `count(WHICH, us)`        put a time into a histogram (CPU, READY_WAIT, ...); `end` has counted APP
 
     Records are in shared memory at once: they are what is left after a crash. Counts are made in plain lists,
     which costs a third, and `publish` (any one thread) copies them.
@@ -102,8 +104,8 @@ class ThreadPage:
 
     # Closures, not methods: begin and end run once a request, and looking up `self._memory` and its like
     # costs as much as the store itself.
-    begin: Callable[[bytes, bytes], int]
-    end: Callable[[str], None]
+    begin: Callable[[bytes, bytes, int], None]
+    end: Callable[[str], int]
     count: Callable[[int, int], None]
 
     def __init__(self, memory: memoryview, base: int, now_ns: Callable[[], int] = monotonic_ns) -> None:
@@ -113,28 +115,27 @@ class ThreadPage:
         self.statuses = statuses = [0] * (1 + len(STATUSES))  # 0: no answer; then as STATUSES has them
         words = memory[base + _RECORDS_AT : base + _RECORDS_AT + RECORDS * _RECORD.size].cast("q")
         first = base + _RECORDS_AT
-        places = [first + n * _RECORD.size for n in range(RECORDS)]
-        after = dict(zip(places, places[1:] + places[:1], strict=True))
-        outcome = {at: (at - first) // 8 + 1 for at in places}
-        at = places[-1]
-        start = 0
+        places = [(first + n * _RECORD.size, n * _RECORD.size // 8 + 1) for n in range(RECORDS)]
+        next_place = cycle(places).__next__
+        start = outcome = 0
 
-        def begin(line: bytes, peer: bytes) -> int:
-            nonlocal at, start
-            at = after[at]
-            start = now_ns()
-            _pack_record(memory, at, start, -1, line, peer)
-            return start
+        def begin(line: bytes, peer: bytes, now: int) -> None:
+            nonlocal start, outcome
+            start = now
+            at, outcome = next_place()
+            _pack_record(memory, at, now, -1, line, peer)
 
-        def end(status: str) -> None:
-            us = (now_ns() - start) // 1000
+        def end(status: str) -> int:
+            now = now_ns()
+            us = (now - start) // 1000
             try:
                 code, place = _CODES[status]
             except KeyError:
                 code, place = _learn(status)
-            words[outcome[at]] = us * 1024 + code  # half the cost of `<<` and `|`
+            words[outcome] = us * 1024 + code  # half the cost of `<<` and `|`
             statuses[place] += 1
             counts[APP + (TABLE[us] if us < TABLED else bucket(us))] += 1
+            return now
 
         def count(which: int, us: int) -> None:
             counts[which + (TABLE[us] if 0 <= us < TABLED else bucket(us))] += 1

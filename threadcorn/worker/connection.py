@@ -151,6 +151,8 @@ class Connection:
             return
         self._keep(data)
 
+    write_last = write
+
     def write_pieces(self, pieces: list[bytes]) -> None:
         """The same for several pieces, without copying them together."""
         sent = 0

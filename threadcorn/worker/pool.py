@@ -79,6 +79,8 @@ class Pool:
         self.threads: list[PoolThread] = []
         self.caretaker = Caretaker()
         self.inline = False
+        #: Whether answers may leave together. Not where a crash must cost nothing but what runs.
+        self.keeps = True
         self.stopping = False
         self.wanted = 0
         self.next_probe = 0.0

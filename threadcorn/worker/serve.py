@@ -17,6 +17,7 @@ from typing import Any
 from threadcorn.http1.parser import Request
 from threadcorn.http1.response import error_response
 from threadcorn.worker.connection import IDLE, Connection, Phase
+from threadcorn.worker.outgoing import Outgoing
 from threadcorn.worker.reactor import Reactor
 from threadcorn.worker.streaming import BodySource
 from threadcorn.worker.stuck import TIMED_OUT, Guard, Interrupted, Stuck
@@ -63,15 +64,18 @@ class Service:
         #: same instant is worth less than a lock.
         self.errors = 0
 
-    def run(self, conn: Connection, request: Request) -> str:
+    def run(self, conn: Connection, request: Request, outgoing: Outgoing | None = None) -> str:
         """Run the application, send its answer, decide what becomes of the connection. Answers the status
-        line that the client got, "" when it was gone."""
+        line that the client got, "" when it was gone. With `outgoing` the answer may be sent later, and the
+        connection's token with it: then its `left` is true."""
         if not self._plain:
-            watched = self._run_watched if self._stuck is None else self._run_limited
-            return watched(conn, request)
+            if self._stuck is None:
+                return self._run_watched(conn, request, outgoing)
+            return self._run_limited(conn, request)
         status = ""
         reactor = self._reactor
-        response = Response(conn, request.version11, request.method == "HEAD", request.keep)
+        sink = conn if outgoing is None else outgoing.sink(conn)
+        response = Response(sink, request.version11, request.method == "HEAD", request.keep)
         environ = request.environ
         environ["wsgi.early_hints"] = response.early_hints
         try:
@@ -88,7 +92,10 @@ class Service:
             status = response.status
         except BaseException as error:  # noqa: BLE001 - whatever it is, it has one outcome
             status = self._failed(conn, request, response, error)
-        if (
+        if outgoing is not None:
+            if outgoing.over(response.keep and conn.intake is None):
+                return status
+        elif (
             conn.out is None
             and response.keep
             and conn.intake is None
@@ -130,7 +137,7 @@ class Service:
         stuck: Any = self._stuck
         guard = stuck.guard(conn, request.environ)
         try:
-            return self._run_watched(conn, request, guard)
+            return self._run_watched(conn, request, None, guard)
         except Interrupted:
             # It came between the application and `done`, in code of our own: nobody knows how far that was.
             stuck.done(guard)
@@ -138,7 +145,9 @@ class Service:
             self._reactor.close(conn)
             return TIMED_OUT
 
-    def _run_watched(self, conn: Connection, request: Request, guard: Guard | None = None) -> str:
+    def _run_watched(
+        self, conn: Connection, request: Request, outgoing: Outgoing | None, guard: Guard | None = None
+    ) -> str:
         """The same with hooks and access log."""
         reactor = self._reactor
         hooks = self._hooks
@@ -147,7 +156,8 @@ class Service:
         cpu = self._cpu_clock
         watch = Watch(conn, monotonic_ns(), cpu())
         kind = TimedResponse if self._server_timing else Response
-        response = kind(guard or conn, request.version11, request.method == "HEAD", request.keep)
+        sink = guard or (conn if outgoing is None else outgoing.sink(conn))
+        response = kind(sink, request.version11, request.method == "HEAD", request.keep)
         if isinstance(response, TimedResponse):
             response.timed(watch, monotonic_ns)
         if conn.intake is not None:
@@ -196,6 +206,8 @@ class Service:
                 hooks.post_request(hooks.worker, view, environ, ResponseView(response, outcome))
             except Exception:  # noqa: BLE001 - a hook or a log must not cost the request
                 self._log.exception("Exception in post_request hook")
+        if outgoing is not None and outgoing.over(response.keep and conn.intake is None):
+            return outcome
         self._end(conn, response)
         return outcome
 

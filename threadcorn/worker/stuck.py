@@ -95,6 +95,8 @@ class Guard:
         self._begin()
         self._conn.write(data)
 
+    write_last = write
+
     def write_pieces(self, pieces: list[bytes]) -> None:
         self._begin()
         self._conn.write_pieces(pieces)

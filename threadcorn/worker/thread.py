@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from resource import RUSAGE_THREAD, getrusage
-from time import thread_time_ns
+from time import monotonic_ns, thread_time_ns
 from typing import TYPE_CHECKING
 
 from threadcorn.http1.parser import HeadParser, Request
 from threadcorn.policy.cells import CPU, READY_WAIT
 from threadcorn.system.poller import HANG_UP
 from threadcorn.worker.connection import Connection
+from threadcorn.worker.outgoing import LONGEST, SHORTEST, Outgoing
 
 if TYPE_CHECKING:
     from threadcorn.worker.pool import Pool
@@ -37,6 +38,8 @@ class Seat:
     """What the pool knows about a thread that may lead. `in_app` is when the request that it runs began
     (monotonic nanoseconds), 0 outside of one: no two requests of a thread have the same."""
 
+    outgoing: Outgoing | None = None
+
     def __init__(self) -> None:
         self.polling = False
         self.in_app = 0
@@ -61,6 +64,9 @@ class PoolThread(threading.Thread, Seat):
         self.retired = False
         self.work: Work | None = None
         self.traced_until = 0.0  # until then switches are a tracer's
+        self.outgoing: Outgoing = Outgoing(pool.reactor)
+        self.keeps = False  # answers are kept back to leave together
+        self.judged_at = 0  # ns
 
     def run(self) -> None:
         try:
@@ -72,19 +78,21 @@ class PoolThread(threading.Thread, Seat):
                     self._run(*work)
                 else:
                     self._lead()
+                    self.outgoing.send()
         except BaseException as error:  # noqa: BLE001 - whatever it is, it has one outcome
             self.pool.on_thread_failure(error)
 
     def _run(self, conn: Connection, request: Request, since: int) -> None:
         """Run a request that somebody else has read. The connection's token came with it."""
         desk = self.desk
-        now = self.in_app = desk.begin(request.line, conn.who)
+        now = self.in_app = monotonic_ns()
+        desk.begin(request.line, conn.who, now)
         desk.count(READY_WAIT, (now - since) // 1000)
         conn.since = since
         outcome = self.pool.turn_away(conn, request, since, now)
         if outcome is None:
             run = self.pool.service.run if now % SAMPLED_HAND_OFF else self._measured
-            outcome = run(conn, request)
+            outcome = run(conn, request, None)
         else:
             self.pool.admission.turned_away += 1
         desk.end(outcome)
@@ -93,10 +101,10 @@ class PoolThread(threading.Thread, Seat):
         if conn.again or conn.rest:
             self.pool.push(conn.fd)
 
-    def _measured(self, conn: Connection, request: Request) -> str:
+    def _measured(self, conn: Connection, request: Request, outgoing: Outgoing | None) -> str:
         """Run a request and count its processor time: a system call before and after it."""
         began = thread_time_ns()
-        outcome = self.pool.service.run(conn, request)
+        outcome = self.pool.service.run(conn, request, outgoing)
         self.desk.count(CPU, (thread_time_ns() - began) // 1000)
         return outcome
 
@@ -110,13 +118,21 @@ class PoolThread(threading.Thread, Seat):
         run = pool.service.run
         begin, end, count = self.desk.begin, self.desk.end, self.desk.count
         parsers = self.parsers
+        outgoing = self.outgoing
+        self.keeps = False
         served = 0
         unmeasured = SAMPLED_HAND_OFF
+        # When the next request begins: where the one before it ended. A second look at the clock would cost
+        # as much as the record. 0: something else was done since.
+        now = 0
         switches = getrusage(RUSAGE_THREAD).ru_nvcsw
         while pool.leader is self:
             try:
                 fd, mask = next_event()
             except IndexError:
+                now = 0
+                if outgoing:
+                    outgoing.send()
                 if served >= JUDGE_AFTER:
                     served, switches = 0, self._judged(served, switches)
                 if pool.stopping:
@@ -129,6 +145,7 @@ class PoolThread(threading.Thread, Seat):
                 continue
             conn = connections.get(fd)
             if conn is None:
+                now = 0
                 pool.special_or_gone(fd)
                 continue
             conn.again = True
@@ -144,7 +161,8 @@ class PoolThread(threading.Thread, Seat):
             else:
                 request = read(conn, parsers)
             if request is not None:
-                now = begin(request.line, conn.who)
+                now = now or monotonic_ns()
+                begin(request.line, conn.who, now)
                 conn.since = reactor.batch
                 outcome = None
                 if now >= reactor.alarm or conn.accept_wait:
@@ -152,7 +170,13 @@ class PoolThread(threading.Thread, Seat):
                     if served >= JUDGE_SLOW:  # in a standing queue this is the only place that is reached
                         served, switches = 0, self._judged(served, switches)
                 if outcome is None:
-                    if not pool.inline:
+                    if pool.inline:
+                        later = outgoing if self.keeps else None
+                        if later is not None and outgoing and outgoing.late(now):
+                            outgoing.send()
+                    else:
+                        later = None
+                        outgoing.send()
                         count(READY_WAIT, (now - reactor.batch) // 1000)
                         if len(ready) > 0 and reactor.now >= pool.next_probe:
                             pool.enter_inline()
@@ -163,19 +187,24 @@ class PoolThread(threading.Thread, Seat):
                     self.in_app = now
                     unmeasured -= 1
                     if unmeasured:
-                        outcome = run(conn, request)
+                        outcome = run(conn, request, later)
                     else:
                         if pool.inline:
                             unmeasured = SAMPLED
                             count(READY_WAIT, (now - reactor.batch) // 1000)
                         else:
                             unmeasured = SAMPLED_HAND_OFF
-                        outcome = self._measured(conn, request)
-                    end(outcome)
+                        outcome = self._measured(conn, request, later)
+                    now = end(outcome)
                     self.in_app = 0  # not before: who leaves waits for this, and then reads the counts
                     served += 1
+                    if outgoing.left:
+                        outgoing.left = False
+                        continue
                 else:
-                    end(outcome)
+                    now = end(outcome)
+            else:
+                now = 0
             conn.token.release()
             if conn.again:
                 pool.push(fd)
@@ -187,6 +216,9 @@ class PoolThread(threading.Thread, Seat):
         switches = getrusage(RUSAGE_THREAD).ru_nvcsw
         if pool.inline:
             now = pool.reactor.now
+            clock = monotonic_ns()
+            self.keeps = pool.keeps and SHORTEST <= (clock - self.judged_at) // served <= LONGEST
+            self.judged_at = clock
             if switches - before <= served * SWITCHES:
                 pool.hold_off = HOLD_OFF
             elif now >= self.traced_until:

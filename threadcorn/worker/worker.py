@@ -180,6 +180,7 @@ class Worker:
             self._thread_failed,
             self._telemetry,
         )
+        self._pool.keeps = self._deposits is None
         auto = settings.threads == "auto"
         tuning = (
             Tuning(settings.threads_min, max(settings.threads_min, settings.threads_max)) if auto else None
@@ -287,6 +288,8 @@ class Worker:
             self._last_seen = (None, -1)
             return
         seen = (leader, leader.in_app)
+        if leader.outgoing:
+            leader.outgoing.send()
         if leader.in_app and seen == self._last_seen:
             pool.take_lead_from(leader, leader.in_app)
         self._last_seen = seen

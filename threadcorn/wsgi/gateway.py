@@ -43,6 +43,9 @@ class Sink(Protocol):
     """Where a response goes. Raises ClientGone when nobody reads any more."""
 
     def write(self, data: bytes) -> None: ...
+    def write_last(self, data: bytes) -> None:
+        """The same; with this the response is complete."""
+
     def write_pieces(self, pieces: list[bytes]) -> None: ...
     def file_span(self, filelike: Any) -> tuple[int, int, int] | None:
         """Descriptor, offset and bytes left of a file that the kernel can send by itself, or None."""
@@ -224,12 +227,15 @@ class Response:
             else:
                 self._out.write_pieces([head + size, data, b"\r\n"])
             return
-        if self._declared >= 0:
-            room = self._declared - self.sent
+        declared = self._declared
+        if declared >= 0:
+            room = declared - self.sent
             if len(data) > room:
                 self._overrun(head, data[:room])
         self.sent += len(data)
-        if len(data) < GATHER:
+        if self.sent == declared and len(data) < GATHER and self.keep:
+            self._out.write_last(head + data)
+        elif len(data) < GATHER:
             self._out.write(head + data)
         elif head:
             self._out.write_pieces([head, data])
@@ -293,7 +299,7 @@ class Response:
                 self.sent = size
                 parts.append(LENGTH_ENDS[size] if size < SMALL else b"\r\nContent-Length: %d\r\n\r\n" % size)
                 parts.append(body)
-                self._out.write(b"".join(parts))
+                self._out.write_last(b"".join(parts))
                 return
         head = self._commit(size)
         self.ended = True
