@@ -127,6 +127,8 @@ class Run:
 def serve(chosen: Sequence[Case], ways: Sequence[str], config: Sequence[tuple[str, str]], run: Run) -> None:
     """All cases that want this configuration, on a server of their own."""
     options = [part for name, value in config for part in (OPTIONS[name], value)]
+    # All cases at once on a busy machine are an overload, and that is not what is asked here.
+    options += ["--queue-timeout", "0", "--queue-target", "0"]
     application = "tools.catalogue.app:app"
     announced = any(name == "proxy_protocol" for name, _ in config)
     tolerate = ("please report", "Exception ignored", "ResourceWarning")
