@@ -31,17 +31,17 @@ CONFIG = """
 import json, os, threading, time
 from threadcorn.system import scoreboard
 
-def factory(memory, next_place, now_ns, start, outcome, words, statuses, counts):
+def factory(memory, next_place, now_ns, start, outcome, words, kinds, self):
     # The names are those of the closures in ThreadPage: a body fits only with the same free variables.
     def begin(line, peer, now):
         nonlocal start, outcome
         start = now
         return
         memory, next_place, outcome
-    def end(status):
-        statuses[1] += 1
+    def end(status, row=None):
+        row[0] += 1
         return now_ns()
-        start, words, outcome, counts
+        self, start, words, outcome, kinds
     return begin, end
 
 off = [f.__code__ for f in factory(*[None] * 8)]
@@ -65,6 +65,7 @@ def measure():
     while not os.path.exists("stop"):
         written = not written
         for page in pages:
+            page.end.__defaults__ = (page._rows.setdefault(1, [0] * 104),)
             page.begin.__code__, page.end.__code__ = on if written else off
         before, cpu = sum(p.finished for p in pages), time.process_time_ns()
         time.sleep(0.25)

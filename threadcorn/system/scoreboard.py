@@ -19,7 +19,9 @@ import sys
 from array import array
 from collections.abc import Callable, Iterator
 from itertools import cycle
+from operator import add
 from time import monotonic_ns
+from typing import Literal
 
 from threadcorn.policy.cells import (
     APP,
@@ -51,7 +53,9 @@ LINE = 200
 PEER = 48
 # Native alignment, so that the two numbers are whole stores: start (ns), outcome, then line and peer.
 # The outcome is -1 while it runs, then `microseconds * 1024 + status`: one store ends a request.
-_RECORD = struct.Struct(f"@qq{LINE}s{PEER}s")
+# CPython packs a `long` in half the time of a `long long`; only the first of a 32-bit system is too short.
+_WORD: Literal["l", "q"] = "l" if struct.calcsize("l") == 8 else "q"
+_RECORD = struct.Struct(f"@{_WORD}{_WORD}{LINE}s{PEER}s")
 _pack_record = _RECORD.pack_into
 
 _PAGE = mmap.PAGESIZE
@@ -63,10 +67,8 @@ _ALL_BITS = (1 << 8 * _RECORDS_AT) - 1
 _MARKS_AT = 8 * CELLS
 MOST_THREADS = 1024
 
-# Status lines of applications, to their codes and where they are counted. Bounded: an application may make up
-# a reason each time.
-_CODES: dict[str, tuple[int, int]] = {"": (0, 0)}
-_MOST_CODES = 256
+# Status lines that a thread remembers. Bounded: an application may make up a reason each time.
+_MOST_KINDS = 256
 
 
 def _place(code: int) -> int:
@@ -77,15 +79,10 @@ def _place(code: int) -> int:
     return 1 + STATUSES.index(text if text in STATUSES else f"{text[0]}xx")
 
 
-def _learn(status: str) -> tuple[int, int]:
+def _code(status: str) -> int:
     digits = status[:3]
     code = int(digits) if len(digits) == 3 and digits.isascii() and digits.isdigit() else 0
-    if code >= CODES:
-        code = 0
-    known = (code, _place(code))
-    if len(_CODES) < _MOST_CODES:
-        _CODES[status] = known
-    return known
+    return code if code < CODES else 0
 
 
 class ThreadPage:
@@ -100,7 +97,7 @@ class ThreadPage:
     which costs a third, and `publish` (any one thread) copies them.
     """
 
-    __slots__ = ("_block", "_published", "begin", "count", "counts", "end", "statuses")
+    __slots__ = ("_block", "_counts", "_published", "_rows", "begin", "count", "end")
 
     # Closures, not methods: begin and end run once a request, and looking up `self._memory` and its like
     # costs as much as the store itself.
@@ -111,9 +108,11 @@ class ThreadPage:
     def __init__(self, memory: memoryview, base: int, now_ns: Callable[[], int] = monotonic_ns) -> None:
         self._block = memory[base : base + _RECORDS_AT].cast("Q")
         self._published = 0
-        self.counts = counts = [0] * (BUCKETS * len(HISTOGRAMS))
-        self.statuses = statuses = [0] * (1 + len(STATUSES))  # 0: no answer; then as STATUSES has them
-        words = memory[base + _RECORDS_AT : base + _RECORDS_AT + RECORDS * _RECORD.size].cast("q")
+        self._counts = counts = [0] * (BUCKETS * len(HISTOGRAMS))
+        # A histogram of APP for each status, by its place in STATUSES: one store counts both.
+        self._rows: dict[int, list[int]] = {}
+        kinds: dict[str, tuple[int, list[int]]] = {}
+        words = memory[base + _RECORDS_AT : base + _RECORDS_AT + RECORDS * _RECORD.size].cast(_WORD)
         first = base + _RECORDS_AT
         places = [(first + n * _RECORD.size, n * _RECORD.size // 8 + 1) for n in range(RECORDS)]
         next_place = cycle(places).__next__
@@ -129,12 +128,14 @@ class ThreadPage:
             now = now_ns()
             us = (now - start) // 1000
             try:
-                code, place = _CODES[status]
+                code, row = kinds[status]
             except KeyError:
-                code, place = _learn(status)
+                code = _code(status)
+                row = self._rows.setdefault(_place(code), [0] * BUCKETS)
+                if len(kinds) < _MOST_KINDS:
+                    kinds[status] = code, row
             words[outcome] = us * 1024 + code  # half the cost of `<<` and `|`
-            statuses[place] += 1
-            counts[APP + (TABLE[us] if us < TABLED else bucket(us))] += 1
+            row[TABLE[us] if us < TABLED else bucket(us)] += 1
             return now
 
         def count(which: int, us: int) -> None:
@@ -145,13 +146,27 @@ class ThreadPage:
         self.count = count
 
     @property
+    def statuses(self) -> list[int]:
+        """Requests that have ended by what they got: 0 for no answer, then as STATUSES has them."""
+        rows = self._rows.copy()  # its thread may add one just now
+        return [sum(rows.get(place, ())) for place in range(1 + len(STATUSES))]
+
+    @property
     def finished(self) -> int:
         """Requests that have ended in this block."""
-        return sum(self.statuses)
+        return sum(map(sum, self._rows.copy().values()))
+
+    @property
+    def counts(self) -> list[int]:
+        """All histograms, one after the other."""
+        counts = self._counts.copy()
+        for row in self._rows.copy().values():
+            counts[APP : APP + BUCKETS] = map(add, counts[APP : APP + BUCKETS], row)
+        return counts
 
     def publish(self) -> None:
-        """Show the counts to other processes. Costs nothing where nothing was counted."""
-        total = sum(self.counts)
+        """Show the counts to other processes. Costs little where nothing was counted."""
+        total = sum(self._counts) + self.finished
         if total != self._published:
             self._published = total
             self._block[:] = array("Q", self.counts)
