@@ -26,6 +26,8 @@ WHOLE = b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\n0123456789"
 HALF = b"GET / HTTP/1.1\r\nHost: test\r\nX-Slow: "
 #: The drops of a second fall in so many slices: all at once they would stop the load on the same core.
 SLICES = 50
+#: Idle connections that are made at once.
+BATCH = 250
 #: What a slow reader takes in a second.
 READ = 10_000
 #: What the kinds of `stay` send at first.
@@ -82,10 +84,13 @@ def wait_for_the_end() -> None:
 def idle(port: int, count: int) -> None:
     """Connections with one request behind them, as many as are served. Says how many are open in the end."""
     with contextlib.suppress(OSError):
-        for _ in range(count):
-            sock = connect(port)
-            sock.sendall(REQUEST)
-            sock.recv(65536)
+        for _ in range(0, count, BATCH):
+            # Many at once: a server that looks at all of its connections each time would need minutes.
+            batch = [connect(port) for _ in range(min(BATCH, count - len(_all)))]
+            for sock in batch:
+                sock.sendall(REQUEST)
+            for sock in batch:
+                sock.recv(65536)
     wait_for_the_end()
     open_ = 0
     for sock in _all:

@@ -94,7 +94,7 @@ def _gunicorn(bin_: str, target: str, threads: int, port: int) -> list[str]:
 
 def _granian(bin_: str, target: str, threads: int, port: int) -> list[str]:
     return [f"{bin_}granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port), "--workers",
-            "1", "--blocking-threads", str(threads or 8), target]  # fmt: skip
+            "1", "--blocking-threads", str(threads or 8), "--backpressure", "20000", target]  # fmt: skip
 
 
 def _waitress(bin_: str, target: str, threads: int, port: int) -> list[str]:
