@@ -318,6 +318,21 @@ class TestFairness:
                 assert patient.get("/").body == b"hello"
 
 
+def test_beyond_memory_and_files_the_thread_waits_for_the_reader_until_the_deadline() -> None:
+    bounds = ("--response-memory", "64k", "--response-spool", "64k", "--write-timeout", "1")
+    with ServerProcess(None, "--threads", "1", *bounds, source=APP) as server:
+        reader = server.get("/pieces").body
+        assert reader == b"".join(bytes([n % 256]) * 50_000 for n in range(200))
+        with server.connect(receive_buffer=4096) as stalled, server.connect() as other:
+            stalled.request("/pieces")
+            assert stalled.sock.recv(1) == b"H"
+            began = time.monotonic()
+            assert other.get("/").body == b"hello"
+            # It had to wait for the only thread, which waited for the other client.
+            assert 0.5 < time.monotonic() - began < 10
+            assert server.get("/").body == b"hello"
+
+
 class TestLeaving:
     def test_application_can_ask_whether_the_client_is_gone(self, server: ServerProcess) -> None:
         for how in ("close", "reset"):
