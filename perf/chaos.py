@@ -302,6 +302,8 @@ def parse() -> argparse.Namespace:
 def main() -> int:
     asked = parse()
     flags = ["--bind", asked.bind, "--workers", str(asked.workers), "--threads", "4", *RUNGS[asked.rung]]
+    # A queue that stands because the machine is busy is refused in words; here no connection may be missed.
+    flags += ["--queue-target", "0"]
     if asked.recycle:
         flags += ["--max-requests", str(asked.recycle), "--max-requests-jitter", str(asked.recycle // 2)]
     server = Server([*flags, *asked.flags], asked.log, shlex.split(asked.server_prefix), asked.stream)

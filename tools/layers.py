@@ -85,8 +85,8 @@ DOORS: dict[str, tuple[str, ...]] = {
     # The demo is an application: it shows the thread that runs it. The transport has locks, no threads.
     "threading": ("worker/*", "system/transport.py", "demo.py"),
     "_thread": ("worker/*", "system/logfile.py"),  # the number of a thread, to count without a lock
-    "mmap": ("system/scoreboard.py",),
-    "ctypes": ("system/listeners.py", "system/interrupt.py"),
+    "mmap": ("system/scoreboard.py", "system/altstack.py"),
+    "ctypes": ("system/listeners.py", "system/interrupt.py", "system/altstack.py"),
     "os.fork": ("system/spawn.py", "system/daemon.py"),
     "os.forkpty": (),
     "os.wait": (),

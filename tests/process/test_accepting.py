@@ -14,6 +14,7 @@ import pytest
 from tests.kit import ServerProcess, eventually
 from tests.kit.client import Connection, connect
 from tests.kit.processes import freeze
+from tests.process.inside import inside
 
 APP = """
 import builtins
@@ -37,18 +38,7 @@ def app(environ, start):
     start("200 OK", [("Content-Length", str(len(body)))])
     return [body]
 """
-CONFIG = """
-def post_fork(server, worker):
-    import builtins
-    builtins.groups = server._premises.groups
-"""
 FEWER_WORKERS = signal.SIGTTOU
-
-
-def server_of(*flags: str, app: str | None = None, **how: object) -> ServerProcess:
-    if app is None:
-        how.update(source=APP, config=CONFIG)
-    return ServerProcess(app, *flags, **how)  # type: ignore[arg-type]
 
 
 def connections(pid: int, port: int) -> int:
@@ -60,7 +50,7 @@ def connections(pid: int, port: int) -> int:
 class TestQueues:
     def test_what_waits_in_the_queues_survives_the_death_of_all_workers(self) -> None:
         """200 connections whose requests nobody has accepted yet are answered by the next workers."""
-        with server_of("--workers", "2", check_descriptors=False) as server:
+        with inside(APP, "--workers", "2", check_descriptors=False) as server:
             workers = server.workers()
             for pid in workers:
                 freeze(pid)
@@ -74,7 +64,7 @@ class TestQueues:
 
     def test_shards_that_nobody_owns_are_everybodys(self) -> None:
         """Connections steered to a shard whose worker left, or that never had one, are served at once."""
-        with server_of("--workers", "2", check_descriptors=False) as server:
+        with inside(APP, "--workers", "2", check_descriptors=False) as server:
             server.signal(FEWER_WORKERS)
             eventually(lambda: len(server.workers()) == 1, within=20)
             for slot in (1, 5):
@@ -100,7 +90,7 @@ class TestQueues:
     ) -> None:
         """T10. The middle one of five bursts: a sibling that was rung and does not come within 10 ms, because
         the machine is busy with other things, is not waited for."""
-        with server_of("--workers", str(workers), *flags) as server:
+        with inside(APP, "--workers", str(workers), *flags) as server:
 
             def accepted() -> dict[int, int]:
                 """all connections are accepted, and no others are open"""
@@ -124,7 +114,7 @@ class TestQueues:
 
 class TestStuck:
     def test_stopped_worker_holds_up_nobody_whom_it_has_not_accepted(self) -> None:
-        with server_of("--workers", "3", "--threads", "2", check_descriptors=False) as server:
+        with inside(APP, "--workers", "3", "--threads", "2", check_descriptors=False) as server:
             late: list[tuple[float, int]] = []
             done = threading.Event()
             served = []
@@ -160,7 +150,7 @@ class TestStuck:
     def test_what_was_given_to_a_worker_that_has_just_stopped_is_taken_by_another(self) -> None:
         """Its heart beat a moment ago, so it was taken for idle; the connection is in its inbox."""
         options = ("--workers", "3", "--threads", "1")
-        with server_of(*options, app="tests.kit.apps:gate", check_descriptors=False) as server:
+        with ServerProcess("tests.kit.apps:gate", *options, check_descriptors=False) as server:
             clients = [server.connect() for _ in range(12)]
             homes: dict[int, list[Connection]] = {}
             for number, client in enumerate(clients):
@@ -185,7 +175,7 @@ class TestStuck:
 
     def test_kept_connections_of_a_busy_worker_are_served_by_an_idle_one(self) -> None:
         """All threads of one worker are held by requests; what comes on its other connections goes over."""
-        with server_of("--workers", "2", "--threads", "1") as server:
+        with inside(APP, "--workers", "2", "--threads", "1") as server:
             clients = [server.connect() for _ in range(8)]
             homes = {client: int(client.get("/").body) for client in clients}
             crowded = homes[clients[0]]
@@ -199,7 +189,7 @@ class TestStuck:
     def test_clients_of_a_stuck_worker_are_answered_by_a_sibling(self, options: tuple[str, ...]) -> None:
         """Every thread of one worker hangs in the application. Whoever is connected to it and asks only now,
         with or without a body, for the first time or again, is answered by the other one, and soon."""
-        with server_of("--workers", "2", "--threads", "2", *options) as server:
+        with inside(APP, "--workers", "2", "--threads", "2", *options) as server:
             homes: dict[int, list[Connection]] = {}
             for _ in range(24):
                 client = server.connect()

@@ -10,12 +10,13 @@ import subprocess
 
 import pytest
 
-from tests.kit import ServerProcess, eventually
+from tests.kit import eventually
 from tests.kit.client import connect
 from tests.kit.distance import NEAR, Distance
 from tests.kit.processes import freeze
 from tests.kit.tools import need
 from tests.process.crowd import Crowd
+from tests.process.inside import inside
 from tests.process.line import Line
 from tests.process.test_chaos import SHORT, chaos
 from tests.process.test_distance import not_here
@@ -47,20 +48,11 @@ def app(environ, start):
     start("200 OK", [("Content-Length", str(len(body)))])
     return [body]
 """
-CONFIG = """
-def post_fork(server, worker):
-    import builtins
-    builtins.groups = server._premises.groups
-"""
-
-
-def server_of(*flags: str, **how: object) -> ServerProcess:
-    return ServerProcess(None, *flags, source=APP, config=CONFIG, **how)  # type: ignore[arg-type]
 
 
 def test_a_stopped_workers_queue_does_not_overflow() -> None:
     """T18: five may wait at its shard, and its siblings take them before the sixth comes."""
-    with server_of("--workers", "3", "--backlog", "4", check_descriptors=False) as server:
+    with inside(APP, "--workers", "3", "--backlog", "4", check_descriptors=False) as server:
         with Crowd(server.address, keep=0, fresh=4) as crowd:
             stopped = server.workers()[0]
             freeze(stopped)
@@ -75,7 +67,7 @@ def test_a_stopped_workers_queue_does_not_overflow() -> None:
 
 def test_a_child_of_the_application_keeps_no_port() -> None:
     """T15: the application has forked: the child lives on, and after the stop clients are refused."""
-    with server_of("--workers", "2", check_descriptors=False, tolerate=["use of fork()"]) as server:
+    with inside(APP, "--workers", "2", check_descriptors=False, tolerate=["use of fork()"]) as server:
         assert server.get("/fork").body == b"forked"
         eventually((server.directory / "child").exists)
         child = int((server.directory / "child").read_text())

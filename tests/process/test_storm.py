@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from tests.kit import eventually
+from tests.kit.processes import freeze
 from tests.process.crowd import Crowd
 from tests.process.line import RUNGS, Line, lives, reach
 
@@ -76,7 +77,9 @@ class Stormy(Line):
 
 
 def weather(bind: str, options: tuple[str, ...], seconds: float, seed: int) -> None:
-    with Stormy("--workers", "2", "--max-workers", "5", *options, bind=bind) as server:
+    # The queue stands when the machine is busy, and is not to be refused in words here.
+    flags = ("--workers", "2", "--max-workers", "5", "--queue-target", "0", *options)
+    with Stormy(*flags, bind=bind) as server:
         before = open_files(server.serving)
         with Crowd(reach(server), keep=2, fresh=2) as crowd:
             sent = storm(server, seconds, seed)
@@ -100,6 +103,17 @@ def weather(bind: str, options: tuple[str, ...], seconds: float, seed: int) -> N
         eventually(lambda: open_files(server.serving) <= before + 1, within=10)
         assert "Traceback" not in server.log
         server.end()
+
+
+def test_all_at_once_kill_nobody() -> None:
+    """What comes while a process is not run is delivered in one moment, one signal inside of the other."""
+    with Line("--workers", "1", check_descriptors=False) as server:
+        freeze(server.serving)
+        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGCHLD,
+                       signal.SIGTERM, signal.SIGQUIT, signal.SIGINT):  # fmt: skip
+            server.tell(number)
+        os.kill(server.serving, signal.SIGCONT)
+        assert server.wait(within=40) == 0
 
 
 @pytest.mark.parametrize(("bind", "options"), RUNGS[:3])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import select
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -87,6 +89,29 @@ def test_signals_that_were_blocked_by_our_parent_are_heard():
         reader.close()
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
+
+
+ALL_AT_ONCE = """
+import os
+from threadcorn.system.signals import {numbers}, SignalReader, block_all, restore
+reader = SignalReader({numbers}{early})
+mask = block_all()
+for number in {numbers}:
+    os.kill(os.getpid(), number)
+restore(mask)
+{listen}
+print(sorted(reader.read()) == sorted({numbers}))
+"""
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_all_signals_at_once_fit_on_the_stack_of_faulthandler(early):
+    """They are delivered one inside of the other; what overflows is killed without a word."""
+    how = {"numbers": "ARBITER_EARLY" if early else "ARBITER_SIGNALS"}
+    how |= {"early": ", early=ARBITER_EARLY" if early else "", "listen": "reader.listen()" if early else ""}
+    command = [sys.executable, "-X", "faulthandler", "-c", ALL_AT_ONCE.format(**how)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout) == (0, "True\n"), done
 
 
 def test_the_sets_come_from_the_table():

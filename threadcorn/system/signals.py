@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from enum import Enum, unique
 from types import FrameType
 
+from threadcorn.system import altstack
+
 Sig = signal.Signals
 
 
@@ -111,6 +113,7 @@ class SignalReader:
         self._reader.setblocking(False)
         self._writer.setblocking(False)
         self._came = bytearray()
+        altstack.widen()
         self._old_wakeup: int | None = None
         self._old = {Sig(number): signal.signal(number, self._remember) for number in early}
         if not self._old:
@@ -121,6 +124,7 @@ class SignalReader:
             self._came.append(number)
 
     def listen(self) -> None:
+        altstack.widen()  # once more: faulthandler may have come meanwhile
         # A full pair means that thousands of bytes wait unread: dropping more loses nothing, see above,
         # and a warning printed from a handler helps nobody.
         self._old_wakeup = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
