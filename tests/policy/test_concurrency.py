@@ -134,14 +134,15 @@ class TestDecide:
     def test_growth_that_helped_is_kept(self) -> None:
         before = reading(pressed=1.0, busy=4, threads=4, finished=400)
         grown = decide(State(rate=400.0), before, TUNING)
-        after = decide(grown.state, dataclasses.replace(before, now=101.1, threads=6, finished=600), TUNING)
-        assert after.threads == 6
+        later = dataclasses.replace(before, now=101.1, threads=6, finished=600)
+        assert decide(grown.state, dataclasses.replace(later, pressed=0.3), TUNING).threads == 6
+        assert decide(grown.state, later, TUNING).threads == 9  # and goes on while requests wait
 
     def test_another_load_is_not_blamed_on_the_growth(self) -> None:
         before = reading(pressed=1.0, busy=4, threads=4, finished=4000)
         grown = decide(State(rate=4000.0), before, TUNING)
         after = decide(grown.state, dataclasses.replace(before, now=101.1, threads=6, finished=60), TUNING)
-        assert after.threads == 6
+        assert after.threads == 9  # kept, and requests wait still
 
     def test_threads_that_nobody_needs_are_given_up_after_a_while(self) -> None:
         state, threads = State(), 20

@@ -156,9 +156,12 @@ def decide(state: State, reading: Reading, tuning: Tuning) -> Decision:
     now, threads = reading.now, reading.threads
     if threads < tuning.least or threads > tuning.most:
         return _set(state, reading, max(tuning.least, min(threads, tuning.most)), "limits")
-    if state.before and now >= state.judge_at:
-        return _judge(state, reading)
     saturated = reading.cpu >= SATURATED
+    if state.before and now >= state.judge_at:
+        judged = _judge(state, reading)
+        if judged.threads != threads or reading.pressed < PRESSED or saturated or threads >= tuning.most:
+            return judged
+        state = judged.state  # it helped, and is not enough
     if reading.pressed >= PRESSED and saturated:
         return _saturated(state, reading)
     if state.probe_wait:
