@@ -9,7 +9,6 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.kit import Connection as Client
 from tests.kit import ServerProcess, eventually
 from threadcorn.settings import Config
 from threadcorn.worker.connection import Connection, Phase
@@ -200,40 +199,63 @@ Outgoing.send = counted
 """
 
 
+class Crowd:
+    """Clients that ask several times in one go, all at once."""
+
+    def __init__(self, server: ServerProcess, stack: ExitStack) -> None:
+        self.clients = [(stack.enter_context(server.connect()), path) for path in (b"/iter", b"/list") * 8]
+
+    def ask(self) -> None:
+        for client, path in self.clients:
+            client.send(b"".join(b"GET %s/%d HTTP/1.1\r\nHost: t\r\n\r\n" % (path, n) for n in range(TIMES)))
+
+    def answered(self) -> None:
+        """Each has its own answers, in order."""
+        for client, path in self.clients:
+            for number in range(TIMES):
+                assert client.reply().body == b"%s/%d" % (path, number)
+
+
+def most(server: ServerProcess) -> int:
+    """Answers that have left together until now."""
+    file = server.directory / "most"
+    return int(file.read_text() or 0) if file.exists() else 0
+
+
 @pytest.mark.parametrize("flags", [(), ("--access-logfile", "access")], ids=["plain", "watched"])
 def test_answers_leave_together_and_are_right(flags: tuple[str, ...]) -> None:
-    """Under a queue of short requests answers are kept, each client gets its own, in order; and what is kept
-    does not wait for a request that blocks."""
+    """Under a queue of short requests answers are kept; and what is kept does not wait for a request that
+    blocks."""
     with (
         ServerProcess(None, "--threads", "2", *flags, source=APP, config=CONFIG) as server,
         ExitStack() as stack,
     ):
-        clients = [stack.enter_context(server.connect()) for _ in range(16)]
-        paths = [b"/iter" if number % 2 else b"/list" for number in range(16)]
+        crowd = Crowd(server, stack)
 
-        def ask(client: Client, path: bytes) -> None:
-            client.send(b"".join(b"GET %s/%d HTTP/1.1\r\nHost: t\r\n\r\n" % (path, n) for n in range(TIMES)))
-
-        def answered(client: Client, path: bytes) -> None:
-            for number in range(TIMES):
-                assert client.reply().body == b"%s/%d" % (path, number)
-
-        def kept() -> None:
+        def together() -> None:
             """several answers have left together"""
-            for _ in range(20):
-                for client, path in zip(clients, paths, strict=True):
-                    ask(client, path)
-                for client, path in zip(clients, paths, strict=True):
-                    answered(client, path)
-            assert int((server.directory / "most").read_text()) > 1
+            crowd.ask()
+            crowd.answered()
+            assert most(server) > 1
 
-        eventually(kept, within=20)
-        for client, path in zip(clients, paths, strict=True):
-            ask(client, path)
+        eventually(together, within=20)
+        crowd.ask()
         blocked = stack.enter_context(server.connect())
         blocked.send(b"GET /block?%d HTTP/1.1\r\nHost: t\r\n\r\n" % BLOCKS)
         began = time.monotonic()
-        for client, path in zip(clients, paths, strict=True):
-            answered(client, path)
+        crowd.answered()
         assert time.monotonic() - began < BLOCKS / 2
         assert blocked.reply().body == b"/block?%d" % BLOCKS
+
+
+def test_with_a_vault_each_answer_leaves_by_itself() -> None:
+    """A worker that is killed must cost what it runs, and no answer that is ready."""
+    with (
+        ServerProcess(None, "--threads", "2", "--vault", source=APP, config=CONFIG) as server,
+        ExitStack() as stack,
+    ):
+        crowd = Crowd(server, stack)
+        for _ in range(50):
+            crowd.ask()
+            crowd.answered()
+        assert most(server) == 0

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LONGEST", "SHORTEST", "Outgoing"]
 
-#: Time a request takes (ns). Below it clients hardly fall asleep, above it they gain nothing.
+#: Processor time of a request (ns). Below it clients hardly fall asleep, above it they gain nothing.
 SHORTEST = 30_000
 LONGEST = 1_000_000
 #: Nanoseconds for which an answer is kept, and how many are.

@@ -66,7 +66,7 @@ class PoolThread(threading.Thread, Seat):
         self.traced_until = 0.0  # until then switches are a tracer's
         self.outgoing: Outgoing = Outgoing(pool.reactor)
         self.keeps = False  # answers are kept back to leave together
-        self.judged_at = 0  # ns
+        self.cost = 0  # processor time of a request, smoothed (ns)
 
     def run(self) -> None:
         try:
@@ -105,7 +105,10 @@ class PoolThread(threading.Thread, Seat):
         """Run a request and count its processor time: a system call before and after it."""
         began = thread_time_ns()
         outcome = self.pool.service.run(conn, request, outgoing)
-        self.desk.count(CPU, (thread_time_ns() - began) // 1000)
+        took = thread_time_ns() - began
+        self.desk.count(CPU, took // 1000)
+        self.cost += (took - self.cost) // 4
+        self.keeps = self.pool.keeps and SHORTEST <= self.cost <= LONGEST
         return outcome
 
     def _lead(self) -> None:
@@ -119,7 +122,6 @@ class PoolThread(threading.Thread, Seat):
         begin, end, count = self.desk.begin, self.desk.end, self.desk.count
         parsers = self.parsers
         outgoing = self.outgoing
-        self.keeps = False
         served = 0
         unmeasured = SAMPLED_HAND_OFF
         # When the next request begins: where the one before it ended. A second look at the clock would cost
@@ -216,9 +218,6 @@ class PoolThread(threading.Thread, Seat):
         switches = getrusage(RUSAGE_THREAD).ru_nvcsw
         if pool.inline:
             now = pool.reactor.now
-            clock = monotonic_ns()
-            self.keeps = pool.keeps and SHORTEST <= (clock - self.judged_at) // served <= LONGEST
-            self.judged_at = clock
             if switches - before <= served * SWITCHES:
                 pool.hold_off = HOLD_OFF
             elif now >= self.traced_until:
