@@ -200,39 +200,36 @@ class Intake:
                 else:
                     head = data[:end]
                     conn.rest = data[end:]
-                parser = parsers[conn.group]
-                try:
-                    request = parser.parse(head)
-                except ProtocolViolation as violation:
-                    self.refuse(conn, violation, head)
-                    return None
-                environ = request.environ
-                environ["REMOTE_ADDR"] = conn.peer
-                environ["REMOTE_PORT"] = conn.port
-                environ["threadcorn.client_gone"] = conn.is_gone
-                if conn.trusted and (
-                    parser.dropped
-                    or (parser.memory.seen and not environ.keys().isdisjoint(self._forwarding.keys))
-                ):
-                    parser.dropped = False
-                    try:
-                        self._forwarding.apply(environ, head)
-                    except ProtocolViolation as violation:
-                        self.refuse(conn, violation, head)
-                        return None
-                if request.length == 0:
-                    if self._health is not None and environ["PATH_INFO"] == self._health:
-                        self._well(conn, request)
-                        return None
-                    environ["wsgi.input"] = BytesIO()
-                    conn.phase = RUNNING
-                    return request
-                try:
-                    return self._body(conn, request)
-                except OSError as error:
-                    self._no_room(conn, error)
-                    return None
+                return self._begin(conn, parsers[conn.group], head)
         return self._slow(conn, parsers, data)
+
+    def _begin(self, conn: Connection, parser: HeadParser, head: bytes) -> Request | None:
+        """The request of a whole head; None when it was refused, answered, or waits for its body."""
+        try:
+            request = parser.parse(head)
+            environ = request.environ
+            environ["REMOTE_ADDR"] = conn.peer
+            environ["REMOTE_PORT"] = conn.port
+            environ["threadcorn.client_gone"] = conn.is_gone
+            if conn.trusted and (
+                parser.dropped
+                or (parser.memory.seen and not environ.keys().isdisjoint(self._forwarding.keys))
+            ):
+                parser.dropped = False
+                self._forwarding.apply(environ, head)
+            if request.length != 0:
+                return self._body(conn, request)
+            if self._health is not None and environ["PATH_INFO"] == self._health:
+                self._well(conn, request)
+                return None
+            environ["wsgi.input"] = BytesIO()
+            conn.phase = RUNNING
+            return request
+        except ProtocolViolation as violation:
+            self.refuse(conn, violation, head)
+        except OSError as error:
+            self._no_room(conn, error)
+        return None
 
     def _more(self, conn: Connection, data: bytes) -> bytes:
         """What the first bytes were too few to show."""
@@ -305,27 +302,8 @@ class Intake:
             if whole is None:
                 return None
             head, conn.rest = whole
-            parser = parsers[conn.group]
-            request = parser.parse(head)
-            environ = request.environ
-            environ["REMOTE_ADDR"] = conn.peer
-            environ["REMOTE_PORT"] = conn.port
-            environ["threadcorn.client_gone"] = conn.is_gone
-            if conn.trusted and (
-                parser.dropped
-                or (parser.memory.seen and not environ.keys().isdisjoint(self._forwarding.keys))
-            ):
-                parser.dropped = False
-                self._forwarding.apply(environ, head)
             conn.intake = None
-            if request.length == 0:
-                if self._health is not None and environ["PATH_INFO"] == self._health:
-                    self._well(conn, request)
-                    return None
-                environ["wsgi.input"] = BytesIO()
-                conn.phase = RUNNING
-                return request
-            return self._body(conn, request)
+            return self._begin(conn, parsers[conn.group], head)
         if state.__class__ is Body:
             return self._feed_body(conn, state, data)
         if isinstance(state, Lingering) and not state.drop(data):
