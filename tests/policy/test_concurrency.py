@@ -101,6 +101,11 @@ class TestDecide:
         assert decision.wants_worker
         assert decision.probe
 
+    def test_beside_busy_neighbours_growth_is_tried_but_not_rushed(self) -> None:
+        beside = reading(pressed=1.0, busy=2, cpu=0.4, scarce=1.0)
+        assert decide(State(), beside, TUNING).threads == 3
+        assert rescue(State(), dataclasses.replace(beside, span=0.1), TUNING) is None
+
     def test_inline_mode_is_tried_less_and_less_while_it_fails(self) -> None:
         state, probes = State(), []
         for second in range(60):

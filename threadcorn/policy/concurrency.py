@@ -75,7 +75,7 @@ PRESSED = 0.6
 #: Processor use of the process, as a share of what it can use, above which more threads only wait for it.
 SATURATED = 0.85
 #: A growth that raised the throughput by less than this, and did not meet another load, is undone.
-GAIN = 1.05
+GAIN = 1.1
 SAME = 0.9
 #: Seconds between a growth and the judgement on it.
 TRIAL = 1.0
@@ -104,9 +104,12 @@ class Reading:
     busy: int  # most threads seen in the application at once
     pressed: float  # share of looks at which requests waited and no thread was free
     finished: int  # requests
-    cpu: float  # processor seconds of the process over what it could have used
+    cpu: float  # processor seconds of the process over what it may use
     oldest: float  # age of the request that waited longest, at the end of the span (seconds)
     inline: bool
+    scarce: float = (
+        0.0  # the same over what others may have left of it: a guess, and too high rather than low
+    )
 
     @property
     def rate(self) -> float:
@@ -182,8 +185,10 @@ def rescue(state: State, reading: Reading, tuning: Tuning) -> Decision | None:
 
     None: nothing to do until the next decision.
     """
-    if reading.threads >= tuning.most or reading.pressed < 1.0 or reading.cpu >= SATURATED * 0.9:
+    if reading.threads >= tuning.most or reading.pressed < 1.0:
         return None
+    if max(reading.cpu, reading.scarce) >= SATURATED * 0.9:
+        return None  # where the processor is only scarce, `decide` tries it, once a second and with judgement
     if reading.finished and reading.now < state.hold_until:
         return None
     reason = "requests wait" if reading.finished else "all threads are blocked"

@@ -125,6 +125,7 @@ class Tuner:
         seconds = now - span.began
         used = process_time() - span.cpu
         idle, delayed = idle_time() - span.idle, run_delay() - span.delayed
+        limit = seconds * self._cpus
         self._mean_busy = span.busy / max(1, span.looks)
         return Reading(
             now=now,
@@ -133,7 +134,8 @@ class Tuner:
             busy=span.most_busy,
             pressed=span.pressed / max(1, span.looks),
             finished=pool.requests - span.finished,
-            cpu=processor_use(used, seconds * self._cpus, idle, delayed),
+            cpu=processor_use(used, limit, 0.0, 0.0),
+            scarce=processor_use(used, limit, idle, delayed),
             oldest=self._oldest(),
             inline=pool.inline,
         )
