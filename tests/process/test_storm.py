@@ -99,8 +99,8 @@ def weather(bind: str, options: tuple[str, ...], seconds: float, seed: int) -> N
             children = psutil.Process(server.serving).children()
             assert not [child.pid for child in children if not lives(child.pid)]
 
-        eventually(all_reaped, within=5)
-        eventually(lambda: open_files(server.serving) <= before + 1, within=10)
+        eventually(all_reaped, within=30)  # a HUP alone takes the arbiter seconds on a machine that is full
+        eventually(lambda: open_files(server.serving) <= before + 1, within=30)
         assert "Traceback" not in server.log
         server.end()
 
