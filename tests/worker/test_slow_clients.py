@@ -74,7 +74,7 @@ def app(environ, start):
 
 FAST = (
     "--threads", "1", "--header-timeout", "1", "--body-timeout", "1", "--write-timeout", "1",
-    "--linger-timeout", "1",
+    "--linger-timeout", "1", "--queue-target", "10",
 )  # fmt: skip
 
 
