@@ -4,6 +4,7 @@ import contextlib
 import errno
 import logging
 import os
+import random
 import select
 import socket
 import threading
@@ -489,11 +490,23 @@ def test_two_servers_that_start_at_once_never_share(groups: list[ShardGroup]) ->
             rival.listen()
 
 
+def free_everywhere() -> int:
+    """A port that nobody has at any address. Not one that the kernel gives to clients: of those a busy
+    machine has used up so many that the next one may not be free for a wildcard."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as file:
+        first = int(file.read().split()[0])
+    while True:
+        port = random.randrange(10_000, first)
+        with socket.socket(socket.AF_INET6) as s:
+            s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            with contextlib.suppress(OSError):
+                s.bind(("::", port))
+                return port
+
+
 def test_ipv4_and_ipv6_wildcards_of_one_port(groups: list[ShardGroup], clients: Clients) -> None:
     """`0.0.0.0:P` and `[::]:P` together: separate groups, each with its own family."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    port = free_everywhere()
     groups += open_groups(parse_all([f"0.0.0.0:{port}", f"[::]:{port}"]), 2)
     clients.append(socket.create_connection(("127.0.0.1", port), timeout=5))
     clients.append(socket.create_connection(("::1", port), timeout=5))
@@ -544,9 +557,7 @@ def test_a_refusal_is_told_in_words(text: str, says: str, hint: str) -> None:
 def test_an_address_of_our_own_in_the_way_is_named() -> None:
     """Two --bind of one command that exclude each other do not blame another process."""
     before = descriptors()
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    port = free_everywhere()
     with pytest.raises(BootError) as caught:
         open_groups(parse_all([f"0.0.0.0:{port}", f"127.0.0.1:{port}"]), 2)
     assert f"--bind 0.0.0.0:{port} of this same command" in caught.value.message
