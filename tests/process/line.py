@@ -54,7 +54,9 @@ class Line(ServerProcess):
     def __init__(self, *options: str, app: str | None = None, **how: Any) -> None:
         if app is None:
             how.setdefault("source", APP.format(version="one"))
-        super().__init__(app, "--pid", "pid", *options, **how)
+        # What these tests look for is lost connections. A queue that stands because the machine is busy is
+        # refused in words, and has tests of its own.
+        super().__init__(app, "--pid", "pid", "--queue-target", "0", *options, **how)
         self.serving = 0
 
     def start(self) -> None:

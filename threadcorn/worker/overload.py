@@ -8,7 +8,7 @@ next request stands at the end of it like anybody's. How long one may stand is `
 from __future__ import annotations
 
 import sys
-from collections import Counter
+from collections import Counter, deque
 from typing import TYPE_CHECKING
 
 from threadcorn.http1.parser import Request
@@ -51,6 +51,9 @@ class Admission:
         self.turned_away = 0  # of what pool threads have ended, what they did not run
         self._window: tuple[float, int, int] | None = None  # see `_measure`
         self._flow: Flow | None = None
+        # Requests served in a second, in the latest windows. The best of them counts: one in which others had
+        # the processor says little of the next one, and who is refused in vain is refused for good.
+        self._rates: deque[float] = deque(maxlen=3)
         self.room = sys.maxsize  # requests that may wait without being too late when their turn comes
         self.service = 0.0  # about how long one takes (seconds); the tuner's estimate
         self.patience = limits.queue_timeout
@@ -69,7 +72,7 @@ class Admission:
         self.room = sys.maxsize
         # Not before it has stood for so long: what a burst does to the rate says little of the next one.
         if self._flow is not None and bound < self._policy.timeout and standing > bound:
-            self.room = max(threads, int(self._flow.served / self._flow.seconds * bound * FILLED))
+            self.room = max(threads, int(max(self._rates) * bound * FILLED))
         self._reactor.refusing = self.room < sys.maxsize
         if bound != self.patience:
             self.patience = bound
@@ -88,12 +91,14 @@ class Admission:
         seconds, newly = standing - began, served - served_then
         if seconds >= WINDOW and newly >= ROUNDS * threads:
             self._flow = Flow(seconds, came - came_then, newly)
+            self._rates.append(newly / seconds)
             self._window = (standing, came, served)
 
     def empty(self, now: float) -> None:
         """Nothing waits for a thread."""
         self.last_empty = now
         self._window = self._flow = None
+        self._rates.clear()
         self.room = sys.maxsize
         self._reactor.refusing = False
         self.patience = self._policy.timeout
