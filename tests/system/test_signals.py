@@ -24,7 +24,7 @@ from threadcorn.system.signals import (
 
 @pytest.fixture
 def reader():
-    reader = SignalReader((Sig.SIGUSR1, Sig.SIGUSR2, Sig.SIGTERM))
+    reader = SignalReader((Sig.SIGUSR1, Sig.SIGUSR2, Sig.SIGTERM, Sig.SIGTTIN))
     yield reader
     reader.close()
 
@@ -49,10 +49,16 @@ def test_a_flood_of_signals_neither_blocks_nor_loses_the_last_kind(reader):
     """More than the pair holds: the process goes on, and is awake."""
     for _ in range(20_000):
         os.kill(os.getpid(), signal.SIGUSR1)
-    numbers = reader.read()
-    assert set(numbers) == {Sig.SIGUSR1}
+    assert reader.read() == [Sig.SIGUSR1]
     os.kill(os.getpid(), signal.SIGTERM)
     assert reader.read() == [Sig.SIGTERM]
+
+
+def test_what_came_several_times_is_told_once_unless_it_counts(reader):
+    """Two TERM are one; two TTIN are two workers."""
+    for number in (signal.SIGTTIN, signal.SIGTERM, signal.SIGTTIN, signal.SIGTERM, signal.SIGUSR2):
+        os.kill(os.getpid(), number)
+    assert reader.read() == [signal.SIGTTIN, signal.SIGTERM, signal.SIGTTIN, signal.SIGUSR2]
 
 
 def test_closing_puts_back_what_was_there():

@@ -95,6 +95,10 @@ WORKER_IGNORED: tuple[Sig, ...] = tuple(
 )
 
 
+#: Twice is not the same as once.
+_COUNTED = {Sig.SIGTTIN, Sig.SIGTTOU}
+
+
 def _handler(number: int, frame: FrameType | None) -> None:
     """Nothing: the byte in the wake-up descriptor is the event."""
 
@@ -140,14 +144,20 @@ class SignalReader:
         return self._reader.fileno()
 
     def read(self) -> list[int]:
-        """The numbers that came, oldest first; empty if none did. Never waits."""
+        """The numbers that came, oldest first; empty if none did. Never waits.
+
+        Each is told once, unless it counts: somebody who sends TERM again and again until the process is gone
+        would otherwise keep it from going.
+        """
         numbers: list[int] = []
         while True:
             try:
                 data = self._reader.recv(4096)
             except BlockingIOError:
                 return numbers
-            numbers.extend(data)
+            for number in data:
+                if number in _COUNTED or number not in numbers:
+                    numbers.append(number)
             if len(data) < 4096:
                 return numbers
 
