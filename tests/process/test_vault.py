@@ -114,6 +114,7 @@ def test_a_worker_that_stands_still_is_ended_and_its_clients_are_answered() -> N
     with ServerProcess(None, "--vault", "--workers", "2", "--timeout", "1", source=SOURCE) as server:
         victim, mine = max(clients_of(server, 20).items(), key=lambda one: len(one[1]))
         eventually(lambda: kept_by(server) >= 20)
+        at_rest(victim)
         freeze(victim)
         for client in mine:
             client.request("/")
