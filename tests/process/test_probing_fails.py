@@ -107,3 +107,22 @@ sys.exit(main())
         assert server.get("/").status == 200
         assert look(server, "/metrics").status == 200
         assert "Traceback" not in server.log
+
+
+def test_a_worker_that_nobody_has_looked_at_is_told_with_the_same_names() -> None:
+    """Whoever reads /status need not ask first whether a name is there."""
+    flags = ("--admin-bind", "unix:admin.sock", "--workers", "2", "--probe-interval")
+    with (
+        ServerProcess("small:app", *flags, "0.05", files={"small.py": APP}) as looked,
+        ServerProcess("small:app", *flags, "0", files={"small.py": APP}) as not_looked,
+    ):
+        eventually(lambda: all(row["rss"] for row in facts(looked)["workers"]))
+        rows = facts(not_looked)["workers"]
+        assert rows[0].keys() == facts(looked)["workers"][0].keys()
+        assert {row["rss"] for row in rows} == {None}
+        assert "threadcorn_worker_rss_bytes" in exported(looked)
+        assert "threadcorn_worker_rss_bytes{" not in exported(not_looked)
+
+
+def exported(server: ServerProcess) -> str:
+    return look(server, "/metrics").body.decode()

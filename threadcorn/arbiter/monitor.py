@@ -16,7 +16,7 @@ import random
 from collections.abc import Callable
 from time import perf_counter
 
-from threadcorn.arbiter.view import Facts, View
+from threadcorn.arbiter.view import MEASURED, Facts, View
 from threadcorn.arbiter.worker_handle import WorkerHandle
 from threadcorn.policy import events as e
 from threadcorn.policy.cells import HEARTBEAT, OLDEST_WAITING, OPEN, REQUESTS, RUNNING, THREADS, WAITING
@@ -70,23 +70,13 @@ class Patient:
 
     def facts(self) -> Facts:
         judgement = self.health.last
-        return {
-            "rss": self.rss,
-            "pss": self.pss,
-            "uss": self.uss,
-            "memory": self.memory,
-            "growth": round(self.health.growth, 1),
-            "fds": self.usage.fds,
-            "fd_limit": self.fd_limit,
-            "os_threads": self.usage.threads,
-            "cpu_seconds": self.usage.cpu,
-            "cpu_share": self.cpu_share,
-            "voluntary": self.usage.voluntary,
-            "involuntary": self.usage.involuntary,
-            "status": self.usage.status,
-            "verdict": judgement.verdict.value,
-            "reason": judgement.text,
-        }
+        values = (
+            *(self.rss, self.pss, self.uss, self.memory, round(self.health.growth, 1)),
+            *(self.usage.fds, self.fd_limit, self.usage.threads, self.usage.cpu, self.cpu_share),
+            *(self.usage.voluntary, self.usage.involuntary, self.usage.status),
+            *(judgement.verdict.value, judgement.text),
+        )
+        return dict(zip(MEASURED, values, strict=True))
 
 
 class Monitor:

@@ -23,7 +23,7 @@ from threadcorn.policy.supervisor import Phase, Supervisor
 from threadcorn.settings import Settings
 from threadcorn.system.probe import Machine, machine
 
-__all__ = ["Facts", "Row", "View"]
+__all__ = ["MEASURED", "Facts", "Row", "View"]
 
 Facts = dict[str, Any]
 #: A living worker and its cells by name.
@@ -32,6 +32,9 @@ Row = tuple[Incarnation, WorkerHandle, Mapping[str, int]]
 _COUNTER_CELLS = tuple(field.name for field in FIELDS if field.kind == "counter")
 _SHOWN = ("threads", "running", "waiting", "open", "idle", "requests", "errors", "timed_out", "slow", "shed",
           "abandoned", "accepted")  # fmt: skip
+#: What the monitor measures of a worker: None until it has looked, or where there is nobody to look.
+MEASURED = ("rss", "pss", "uss", "memory", "growth", "fds", "fd_limit", "os_threads", "cpu_seconds",
+            "cpu_share", "voluntary", "involuntary", "status", "verdict", "reason")  # fmt: skip
 #: Seconds between two memories, and how many are kept: the oldest is about a minute old.
 REMEMBER, MEMORIES = 10.0, 6
 _QUANTILES = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))
@@ -112,6 +115,7 @@ class View:
             "recycle": incarnation.recycle,
         }
         facts.update((name, cells[name]) for name in _SHOWN)
+        facts.update(dict.fromkeys(MEASURED))
         facts.update(self.measured(handle.age))
         return facts
 

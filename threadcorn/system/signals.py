@@ -124,7 +124,7 @@ class SignalReader:
             self.listen()
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
-        if number not in self._came:
+        if number in _COUNTED or number not in self._came:
             self._came.append(number)
 
     def listen(self) -> None:

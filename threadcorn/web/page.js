@@ -159,7 +159,7 @@ function show(status) {
   workers.map((w) => [w.slot, w.pid, w.generation, w.state, seconds(w.uptime), w.mode, w.threads, w.running, w.waiting, w.open,
     w.requests, [w.errors, grew(`errors ${w.pid}`, w.errors)], seconds(w.oldest), share(w.cpu_share), size(w.rss), size(w.pss),
     w.fds === undefined || w.fds === null ? "–" : w.fds,
-    [w.reason || w.verdict || "–", w.verdict !== undefined && w.verdict !== "fine"]]));
+    [w.reason || w.verdict || "–", w.verdict && w.verdict !== "fine"]]));
   table("server", [], about(server, status.machine));
   table("now", ["for", "slot", "thread", "request", "peer"],
     status.requests.map((r) => [seconds(r.age), r.slot, r.thread, `${r.method} ${r.path}`, r.peer]));

