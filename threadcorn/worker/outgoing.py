@@ -2,9 +2,9 @@
 
 A send wakes the client, or the proxy, that waits for it. Where that sleeps on another processor, waking it
 costs the sender more than the send: measured in a virtual machine, 20 us, and because the caches are cold
-then, as much again in what runs next. So while requests stand in a queue, and each of them takes long enough
-for a client to fall asleep, the inline leader keeps finished answers back and sends them in one go: the first
-wakes the client, which the others find awake.
+then, as much again in what runs next. So the inline leader, when it serves requests in a row
+(`PoolThread._in_a_row`), keeps finished answers back and sends them in one go: the first wakes the client,
+which the others find awake.
 
 Laws:
 
@@ -12,7 +12,7 @@ Laws:
    what is kept leaves even if the application does not come back: the caretaker sends it (PEP 3333, on
    buffering and streaming).
 2. Nothing is kept for longer than KEEP, or one request, or one tick of the caretaker where that request
-   blocks; nor while there is nothing else to do.
+   blocks.
 3. A connection whose answer is kept still has its owner: its token goes with the answer.
 """
 
@@ -28,13 +28,10 @@ if TYPE_CHECKING:
     from threadcorn.worker.connection import Connection
     from threadcorn.worker.reactor import Reactor
 
-__all__ = ["LONGEST", "SHORTEST", "Outgoing"]
+__all__ = ["KEEP", "MOST", "Outgoing"]
 
-#: Processor time of a request (ns). Below it clients hardly fall asleep, above it they gain nothing.
-SHORTEST = 30_000
-LONGEST = 1_000_000
 #: Nanoseconds for which an answer is kept, and how many are.
-KEEP = 500_000
+KEEP = 1_000_000
 MOST = 16
 
 

@@ -21,6 +21,7 @@ from threadcorn.worker.connection import Connection
 
 if TYPE_CHECKING:
     from threadcorn.worker.reactor import Reactor
+    from threadcorn.worker.serve import Service
 
 #: A queue that was not seen empty for so long is looked at before the leader may sleep (seconds).
 DOUBT = 0.25
@@ -43,9 +44,10 @@ ASK_AFTER = 50_000_000
 class Admission:
     """One per worker. `poll` and `judge` belong to the leader, and to threads that take what has waited."""
 
-    def __init__(self, reactor: Reactor) -> None:
+    def __init__(self, reactor: Reactor, service: Service) -> None:
         limits = reactor.limits
         self._reactor = reactor
+        self._service = service
         self._policy = Patience(limits.queue_timeout, limits.queue_target)
         self._probes = limits.probe_paths
         self.last_empty = reactor.now
@@ -123,6 +125,22 @@ class Admission:
             return None
         self.shed[reason] += 1
         return reason
+
+    def turn_away(self, conn: Connection, request: Request, since: int, now: int) -> str | None:
+        """End a request that waited for too long, or for nobody. Answers its outcome; None: it is to be run.
+        The caller owns the connection."""
+        reason = self.judge(conn, request, since, now)
+        if reason is None:
+            return None
+        if reason is GONE:
+            self._reactor.close(conn)
+            return ""
+        return self.refuse(conn, request)
+
+    def refuse(self, conn: Connection, request: Request) -> str:
+        """503, prepared. The caller owns the connection; answers the outcome."""
+        keep = request.keep and request.version11 and conn.intake is None and not self._reactor.close_each
+        return self._service.shed(conn, request, self.answer(keep, request.method != "HEAD"), keep)
 
     @property
     def refused(self) -> int:

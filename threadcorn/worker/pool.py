@@ -31,7 +31,7 @@ from threadcorn.http1.parser import HeadParser, Request
 from threadcorn.http1.response import STAMP
 from threadcorn.system.poller import HANG_UP
 from threadcorn.worker.connection import Connection, Phase
-from threadcorn.worker.overload import DOUBT, GONE, Admission
+from threadcorn.worker.overload import DOUBT, Admission
 from threadcorn.worker.telemetry import Telemetry
 from threadcorn.worker.thread import HOLD_OFF, Caretaker, PoolThread, Seat, Work
 
@@ -77,10 +77,10 @@ class Pool:
         self.parked: list[PoolThread] = []
         self.waiting: deque[Work] = deque()
         self.threads: list[PoolThread] = []
-        self.caretaker = Caretaker()
+        self.caretaker = Caretaker(make_parsers())
         self.inline = False
-        #: Whether answers may leave together. Not where a crash must cost nothing but what runs.
-        self.keeps = True
+        #: Whether requests may be served in rows. Not where a crash must cost nothing but what runs.
+        self.rows = True
         self.stopping = False
         self.wanted = 0
         self.next_probe = 0.0
@@ -88,7 +88,7 @@ class Pool:
         self.mode_changes = 0
         self.taken_over = 0
         self.caretaker_sleeps = False
-        self.admission = Admission(reactor)
+        self.admission = Admission(reactor, service)
         reactor.push = self.push
         reactor.special[NEXT_POLL] = self._next_poll
 
@@ -194,16 +194,24 @@ class Pool:
             self.attention()
 
     def take_lead_from(self, leader: Seat, serial: int) -> None:
-        """The caretaker found `leader` in the same request at two ticks: it is stuck, or slow."""
+        """The caretaker found `leader` in the same request at two ticks: it is stuck, or slow. What it has
+        read to run it next goes to others."""
+        woken: list[PoolThread] = []
         with self.mutex:
             if self.leader is not leader or leader.in_app != serial:
                 return
+            while self.waiting and self.parked:
+                thread = self.parked.pop()
+                thread.work = self.waiting.popleft()
+                woken.append(thread)
             follower = self.parked.pop() if self.parked else None
             self.leader = follower if follower is not None else self.caretaker
         self.taken_over += 1
         self.leave_inline()
         if follower is not None:
-            follower.gate.release()
+            woken.append(follower)
+        for thread in woken:
+            thread.gate.release()
 
     def lead_if_nobody_does(self) -> bool:
         """The caretaker takes the lead when nobody has it."""
@@ -298,6 +306,35 @@ class Pool:
             reactor.next_look = now + POLL
             reactor.look_at_deadlines(now)
 
+    def take(self, seat: Seat, elsewhere: Callable[[Connection], bool] | None = None) -> Work | None:
+        """What the next event of `ready` brings: a request, with its connection's token. None: it brought
+        none, or `elsewhere` took the connection. Raises IndexError when nothing is ready. Called by the
+        leader."""
+        reactor = self.reactor
+        fd, mask = reactor.ready.popleft()
+        conn = reactor.connections.get(fd)
+        if conn is None:
+            reactor.special_or_gone(fd)
+            return None
+        conn.again = True
+        if not conn.token.acquire(False):
+            if mask & HANG_UP:
+                conn.hear_hang_up()  # the owner, or whoever takes its request, will see it
+            if conn.out is not None:
+                reactor.flush_for_owner(conn, conn.out)
+            return None
+        conn.again = False
+        if not reactor.unusual(conn, mask) and (elsewhere is None or not elsewhere(conn)):
+            request = self.intake.read(conn, seat.parsers)
+            if request is not None:
+                since = reactor.batch - int(conn.accept_wait * 1e9)
+                conn.accept_wait = 0.0
+                return conn, request, since
+        conn.token.release()
+        if conn.again:
+            self.push(fd)  # which rings, should another have taken the lead and sleep in its poll
+        return None
+
     def _doors_first(self, events: list[tuple[int, int]]) -> list[tuple[int, int]]:
         """Accept before what waits already is run. It costs those nothing, because whoever comes in stands
         behind them, and who would be late learns it at once. Answers the events of connections."""
@@ -307,7 +344,7 @@ class Pool:
             return events
         others = [event for event in events if event[0] not in special]
         for fd in doors:
-            self.special_or_gone(fd)
+            self.reactor.special_or_gone(fd)
         return others
 
     def _set_alarm(self, polled: int) -> None:
@@ -328,8 +365,6 @@ class Pool:
         """The newest of those that wait would be late when their turn came: they are told at once."""
         reactor = self.reactor
         ready = reactor.ready
-        if not seat.parsers:
-            seat.parsers = self.make_parsers()
         kept: list[tuple[int, int]] = []
         for _ in range(count):
             try:
@@ -342,23 +377,17 @@ class Pool:
                 continue
             conn.again = False
             request = None
-            if not (mask & HANG_UP and self.unusual(conn, mask)):
+            if not (mask & HANG_UP and self.reactor.unusual(conn, mask)):
                 request = self.intake.read(conn, seat.parsers)
             if request is not None:
                 if not self.admission.too_many(request):
                     self.dispatch((conn, request, reactor.batch))  # the token goes with it
                     continue
-                self.refuse(conn, request)
+                self.admission.refuse(conn, request)
             conn.token.release()
             if conn.again or conn.rest:
                 self.push(fd)
         ready.extend(reversed(kept))
-
-    def refuse(self, conn: Connection, request: Request) -> str:
-        """503, prepared. The caller owns the connection; answers the outcome."""
-        keep = request.keep and request.version11 and conn.intake is None and not self.reactor.close_each
-        answer = self.admission.answer(keep, request.method != "HEAD")
-        return self.service.shed(conn, request, answer, keep)
 
     def _crowd(self, waiting: int) -> None:
         """Above `max_queued` connections wait in the kernel, where a sibling can take them."""
@@ -380,20 +409,10 @@ class Pool:
             conn.accept_wait = 0.0
         if now >= reactor.next_poll:
             self.poll(seat, 0)
-        outcome = self.turn_away(conn, request, since, now)
+        outcome = self.admission.turn_away(conn, request, since, now)
         if outcome is not None:
             self.admission.turned_away += 1
         return outcome
-
-    def turn_away(self, conn: Connection, request: Request, since: int, now: int) -> str | None:
-        """End a request that waited for too long, or for nobody. None: it is to be run."""
-        reason = self.admission.judge(conn, request, since, now)
-        if reason is None:
-            return None
-        if reason is GONE:
-            self.reactor.close(conn)
-            return ""
-        return self.refuse(conn, request)
 
     def expire(self, now: int) -> None:
         """Refuse what has been in `waiting` for too long: the caretaker, while all threads are busy."""
@@ -404,7 +423,7 @@ class Pool:
                     break
                 work = self.waiting.popleft()
             conn, request, since = work
-            if self.turn_away(conn, request, since, now) is None:
+            if self.admission.turn_away(conn, request, since, now) is None:
                 stay.append(work)
                 continue
             conn.token.release()
@@ -414,25 +433,6 @@ class Pool:
             # They have waited longest, so they stay first, in their order.
             with self.mutex:
                 self.waiting.extendleft(reversed(stay))
-
-    def special_or_gone(self, fd: int) -> None:
-        handler = self.reactor.special.get(fd)
-        if handler is not None:
-            handler()
-
-    def unusual(self, conn: Connection, mask: int) -> bool:
-        """Room to write, or the peer's end. True: nothing more to do for this event. The caller owns."""
-        if mask & HANG_UP:
-            conn.hear_hang_up()
-        out = conn.out
-        if out is not None:
-            drained = self.reactor.flush(conn, out)
-            if conn.phase is Phase.FLUSHING:
-                if drained:
-                    self.reactor.finish(conn, not conn.closing)
-                    conn.again = True  # what came while the response waited has raised its edge already
-                return True
-        return conn.phase is Phase.CLOSED
 
     # -- inline mode
 

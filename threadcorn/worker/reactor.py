@@ -134,6 +134,12 @@ class Reactor:
         if self.special.pop(fd, None) is not None:
             self.poller.unregister(fd)
 
+    def special_or_gone(self, fd: int) -> None:
+        """An event of a descriptor that is no connection: a listener, the bell; or no more."""
+        handler = self.special.get(fd)
+        if handler is not None:
+            handler()
+
     def add(self, conn: Connection, deadline: float) -> None:
         """Take a new connection in. Bytes that are there already raise an event. Raises OSError when the
         system has no room for one more to be watched; then the connection is closed."""
@@ -292,6 +298,20 @@ class Reactor:
         then nobody has noticed that the response has left."""
         if self.flush(conn, out) and conn.phase is Phase.FLUSHING:
             self.push(conn.fd)
+
+    def unusual(self, conn: Connection, mask: int) -> bool:
+        """Room to write, or the peer's end. True: nothing more to do for this event. The caller owns."""
+        if mask & HANG_UP:
+            conn.hear_hang_up()
+        out = conn.out
+        if out is not None:
+            drained = self.flush(conn, out)
+            if conn.phase is Phase.FLUSHING:
+                if drained:
+                    self.finish(conn, not conn.closing)
+                    conn.again = True  # what came while the response waited has raised its edge already
+                return True
+        return conn.phase is Phase.CLOSED
 
     def look_at(self, conn: Connection, when: float) -> None:
         """Look at the deadline of `conn` at `when`, or before. The deadline itself must be set already."""

@@ -11,7 +11,8 @@ from threadcorn.http1.parser import HeadParser, Request
 from threadcorn.policy.cells import CPU, READY_WAIT
 from threadcorn.system.poller import HANG_UP
 from threadcorn.worker.connection import Connection
-from threadcorn.worker.outgoing import LONGEST, SHORTEST, Outgoing
+from threadcorn.worker.outgoing import KEEP, MOST, Outgoing
+from threadcorn.worker.overload import ASK_AFTER
 
 if TYPE_CHECKING:
     from threadcorn.worker.pool import Pool
@@ -26,6 +27,9 @@ SWITCHES = 0.25
 #: come in turn.
 SAMPLED = 127
 SAMPLED_HAND_OFF = 7
+#: Processor time (ns) from which on requests are served in rows. Shorter ones stay in the caches anyway, and
+#: their clients hardly fall asleep.
+SHORTEST = 30_000
 #: Seconds for which a tracer that was seen is taken to be there.
 PATIENCE = 1.0
 #: Hold-off after the first failed probe of inline mode (seconds); it doubles with each.
@@ -40,10 +44,10 @@ class Seat:
 
     outgoing: Outgoing | None = None
 
-    def __init__(self) -> None:
+    def __init__(self, parsers: list[HeadParser]) -> None:
         self.polling = False
         self.in_app = 0
-        self.parsers: list[HeadParser] = []
+        self.parsers = parsers  # one for each group of listeners
 
 
 class Caretaker(Seat):
@@ -55,9 +59,8 @@ class PoolThread(threading.Thread, Seat):
 
     def __init__(self, pool: Pool) -> None:
         threading.Thread.__init__(self, name="threadcorn-pool", daemon=True)
-        Seat.__init__(self)
+        Seat.__init__(self, pool.make_parsers())
         self.pool = pool
-        self.parsers = pool.make_parsers()
         self.desk = pool.telemetry.seat()
         self.gate = threading.Lock()  # released to wake this thread when it is parked
         self.gate.acquire()
@@ -65,7 +68,7 @@ class PoolThread(threading.Thread, Seat):
         self.work: Work | None = None
         self.traced_until = 0.0  # until then switches are a tracer's
         self.outgoing: Outgoing = Outgoing(pool.reactor)
-        self.keeps = False  # answers are kept back to leave together
+        self.row = 0  # requests that are read, run and answered together; 0: each for itself
         self.cost = 0  # processor time of a request, smoothed (ns)
 
     def run(self) -> None:
@@ -78,38 +81,76 @@ class PoolThread(threading.Thread, Seat):
                     self._run(*work)
                 else:
                     self._lead()
-                    self.outgoing.send()
         except BaseException as error:  # noqa: BLE001 - whatever it is, it has one outcome
             self.pool.on_thread_failure(error)
 
-    def _run(self, conn: Connection, request: Request, since: int) -> None:
-        """Run a request that somebody else has read. The connection's token came with it."""
+    def _run(self, conn: Connection, request: Request, since: int, outgoing: Outgoing | None = None) -> None:
+        """Run a request that was read before. The connection's token came with it."""
         desk = self.desk
+        admission = self.pool.admission
         now = self.in_app = monotonic_ns()
         desk.begin(request.line, conn.who, now)
-        desk.count(READY_WAIT, (now - since) // 1000)
+        sampled = now % SAMPLED_HAND_OFF == 0
+        if sampled or outgoing is None:
+            desk.count(READY_WAIT, (now - since) // 1000)
         conn.since = since
-        outcome = self.pool.turn_away(conn, request, since, now)
+        outcome = None
+        if now - since > min(ASK_AFTER, admission.patience_ns):
+            outcome = admission.turn_away(conn, request, since, now)
         if outcome is None:
-            run = self.pool.service.run if now % SAMPLED_HAND_OFF else self._measured
-            outcome = run(conn, request, None)
+            run = self._measured if sampled else self.pool.service.run
+            outcome = run(conn, request, outgoing)
         else:
-            self.pool.admission.turned_away += 1
+            admission.turned_away += 1
         desk.end(outcome)
         self.in_app = 0
+        if outgoing is not None and outgoing.left:
+            outgoing.left = False
+            return
         conn.token.release()
         if conn.again or conn.rest:
             self.pool.push(conn.fd)
 
-    def _measured(self, conn: Connection, request: Request, outgoing: Outgoing | None) -> str:
+    def _measured(self, conn: Connection, request: Request, outgoing: Outgoing | None = None) -> str:
         """Run a request and count its processor time: a system call before and after it."""
         began = thread_time_ns()
         outcome = self.pool.service.run(conn, request, outgoing)
         took = thread_time_ns() - began
         self.desk.count(CPU, took // 1000)
         self.cost += (took - self.cost) // 4
-        self.keeps = self.pool.keeps and SHORTEST <= self.cost <= LONGEST
+        self.row = min(MOST, KEEP // self.cost) if self.pool.rows and self.cost >= SHORTEST else 0
         return outcome
+
+    def _in_a_row(self) -> int:
+        """Read requests that stand in the queue, run them, send their answers: each of the three for all of
+        them, so that its code stays in the caches. Answers how many were run.
+
+        What is read waits where every thread may take it: when one of them blocks, the others do not wait
+        for it.
+        """
+        pool = self.pool
+        outgoing = self.outgoing
+        if monotonic_ns() >= pool.reactor.next_poll:
+            pool.poll(self, 0)
+        works = []
+        for _ in range(min(self.row, len(pool.reactor.ready))):
+            work = pool.take(self)
+            if work is not None:
+                works.append(work)
+        with pool.mutex:
+            pool.waiting.extend(works)
+        ran = 0
+        while pool.leader is self:
+            with pool.mutex:
+                if not pool.waiting:
+                    break
+                work = pool.waiting.popleft()
+            if outgoing and outgoing.late(monotonic_ns()):
+                outgoing.send()
+            self._run(*work, outgoing)
+            ran += 1
+        outgoing.send()
+        return ran
 
     def _lead(self) -> None:
         pool = self.pool
@@ -121,7 +162,6 @@ class PoolThread(threading.Thread, Seat):
         run = pool.service.run
         begin, end, count = self.desk.begin, self.desk.end, self.desk.count
         parsers = self.parsers
-        outgoing = self.outgoing
         served = 0
         unmeasured = SAMPLED_HAND_OFF
         # When the next request begins: where the one before it ended. A second look at the clock would cost
@@ -129,12 +169,16 @@ class PoolThread(threading.Thread, Seat):
         now = 0
         switches = getrusage(RUSAGE_THREAD).ru_nvcsw
         while pool.leader is self:
+            if self.row > 1 and len(ready) > 1 and pool.inline:
+                now = 0
+                served += self._in_a_row()
+                if served >= JUDGE_AFTER:
+                    served, switches = 0, self._judged(served, switches)
+                continue
             try:
                 fd, mask = next_event()
             except IndexError:
                 now = 0
-                if outgoing:
-                    outgoing.send()
                 if served >= JUDGE_AFTER:
                     served, switches = 0, self._judged(served, switches)
                 if pool.stopping:
@@ -148,7 +192,7 @@ class PoolThread(threading.Thread, Seat):
             conn = connections.get(fd)
             if conn is None:
                 now = 0
-                pool.special_or_gone(fd)
+                reactor.special_or_gone(fd)
                 continue
             conn.again = True
             if not conn.token.acquire(False):
@@ -158,7 +202,7 @@ class PoolThread(threading.Thread, Seat):
                     reactor.flush_for_owner(conn, conn.out)
                 continue
             conn.again = False
-            if (mask & HANG_UP or conn.out is not None) and pool.unusual(conn, mask):
+            if (mask & HANG_UP or conn.out is not None) and reactor.unusual(conn, mask):
                 request = None
             else:
                 request = read(conn, parsers)
@@ -172,14 +216,7 @@ class PoolThread(threading.Thread, Seat):
                     if served >= JUDGE_SLOW:  # in a standing queue this is the only place that is reached
                         served, switches = 0, self._judged(served, switches)
                 if outcome is None:
-                    if pool.inline:
-                        later = outgoing if self.keeps else None
-                        if outgoing and outgoing.late(now):
-                            outgoing.send()
-                    else:
-                        later = None
-                        if outgoing:
-                            outgoing.send()
+                    if not pool.inline:
                         count(READY_WAIT, (now - reactor.batch) // 1000)
                         if len(ready) > 0 and reactor.now >= pool.next_probe:
                             pool.enter_inline()
@@ -190,20 +227,17 @@ class PoolThread(threading.Thread, Seat):
                     self.in_app = now
                     unmeasured -= 1
                     if unmeasured:
-                        outcome = run(conn, request, later)
+                        outcome = run(conn, request)
                     else:
                         if pool.inline:
                             unmeasured = SAMPLED
                             count(READY_WAIT, (now - reactor.batch) // 1000)
                         else:
                             unmeasured = SAMPLED_HAND_OFF
-                        outcome = self._measured(conn, request, later)
+                        outcome = self._measured(conn, request)
                     now = end(outcome)
                     self.in_app = 0  # not before: who leaves waits for this, and then reads the counts
                     served += 1
-                    if outgoing.left:
-                        outgoing.left = False
-                        continue
                 else:
                     now = end(outcome)
             else:

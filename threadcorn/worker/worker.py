@@ -39,7 +39,7 @@ from threadcorn.policy.cells import ACCEPT_ERRORS, HANDED_OVER, RECEIVED, RINGS,
 from threadcorn.policy.concurrency import Tuning
 from threadcorn.settings import Settings
 from threadcorn.system.cpus import capacity, usable_cpus
-from threadcorn.system.poller import HANG_UP, Waiter
+from threadcorn.system.poller import Waiter
 from threadcorn.system.signals import Sig, SignalReader
 from threadcorn.worker.acceptor import Acceptor
 from threadcorn.worker.departure import Departure
@@ -180,7 +180,7 @@ class Worker:
             self._thread_failed,
             self._telemetry,
         )
-        self._pool.keeps = self._deposits is None
+        self._pool.rows = self._deposits is None
         auto = settings.threads == "auto"
         tuning = (
             Tuning(settings.threads_min, max(settings.threads_min, settings.threads_max)) if auto else None
@@ -305,35 +305,11 @@ class Worker:
             pool.expire(monotonic_ns())
         while pool.leader is seat:
             try:
-                fd, mask = reactor.ready.popleft()
+                work = pool.take(seat, self._handover.pass_on)
             except IndexError:
                 return
-            conn = reactor.connections.get(fd)
-            if conn is None:
-                pool.special_or_gone(fd)
-                continue
-            conn.again = True
-            if not conn.token.acquire(False):
-                if mask & HANG_UP:
-                    conn.hear_hang_up()
-                if conn.out is not None:
-                    reactor.flush_for_owner(conn, conn.out)
-                continue
-            conn.again = False
-            if not pool.unusual(conn, mask) and not self._handover.pass_on(conn):
-                request = self._intake.read(conn, self._parsers())
-                if request is not None:
-                    pool.dispatch((conn, request, reactor.batch))  # the token goes with it
-                    continue
-            conn.token.release()
-            if conn.again:
-                pool.push(fd)  # which rings, should a thread have taken the lead and sleep in its poll
-
-    def _parsers(self) -> list[HeadParser]:
-        parsers = getattr(self, "_own_parsers", None)
-        if parsers is None:
-            parsers = self._own_parsers = self._pool.make_parsers()
-        return parsers
+            if work is not None:
+                pool.dispatch(work)
 
     # -- orders
 

@@ -213,6 +213,10 @@ class Response:
             return
         head = b""
         if not self.committed:
+            if self._usual and self._parts is not None and self._declared == len(data) < GATHER:
+                self.whole(data)
+                self.ended = self._chunked = False  # the application runs on, and may give too much
+                return
             head = self._commit(-1)
             self._out.began()
         if self._head_only or self._bodyless:
