@@ -143,7 +143,9 @@ def test_head_has_the_head_of_get_and_no_body() -> None:
     assert wire.body == b""
 
 
-@pytest.mark.parametrize("result", [[b"abcd"], [b"ab", b"cd"], iter([b"ab", b"cd", b"ef"]), iter([b"abc", b"d"])])
+@pytest.mark.parametrize(
+    "result", [[b"abcd"], [b"ab", b"cd"], iter([b"ab", b"cd", b"ef"]), iter([b"abc", b"d"])]
+)
 def test_never_more_bytes_than_the_content_length(result: Any) -> None:
     """What the application gives too much does not reach the next response."""
     response, wire = make()
