@@ -123,11 +123,6 @@ class Pool:
         """Threads that run the application now."""
         return sum(1 for thread in list(self.threads) if thread.in_app)
 
-    @property
-    def requests(self) -> int:
-        """Requests served since the worker started."""
-        return self.telemetry.finished()
-
     def pressure(self) -> tuple[int, int, bool]:
         """Threads that run something, requests that wait for one, and whether no thread is left to lead."""
         busy = len(self.threads) - len(self.parked)
@@ -181,35 +176,39 @@ class Pool:
             self.threads.remove(thread)
             self.telemetry.give_back(thread.desk)
 
+    def _hand_out_locked(self, otherwise: Seat | None) -> list[PoolThread]:
+        """Give what waits to parked threads, the lead to the next or to `otherwise`. Answers whom to wake."""
+        woken = []
+        while self.waiting and self.parked:
+            thread = self.parked.pop()
+            thread.work = self.waiting.popleft()
+            woken.append(thread)
+        follower = self.parked.pop() if self.parked else None
+        if follower is not None:
+            woken.append(follower)
+        self.leader = follower or otherwise
+        return woken
+
     def promote(self, leader: Seat) -> None:
         """Give the lead to the follower that parked last; to nobody when there is none."""
         with self.mutex:
             if self.leader is not leader:
                 return
-            follower = self.parked.pop() if self.parked else None
-            self.leader = follower
-        if follower is not None:
-            follower.gate.release()
-        elif self.caretaker_sleeps:
+            woken = self._hand_out_locked(None)
+            alone = self.leader is None
+        for thread in woken:
+            thread.gate.release()
+        if alone and self.caretaker_sleeps:
             self.attention()
 
     def take_lead_from(self, leader: Seat, serial: int) -> None:
-        """The caretaker found `leader` in the same request at two ticks: it is stuck, or slow. What it has
-        read to run it next goes to others."""
-        woken: list[PoolThread] = []
+        """The caretaker found `leader` in the same request at two ticks: it is stuck, or slow."""
         with self.mutex:
             if self.leader is not leader or leader.in_app != serial:
                 return
-            while self.waiting and self.parked:
-                thread = self.parked.pop()
-                thread.work = self.waiting.popleft()
-                woken.append(thread)
-            follower = self.parked.pop() if self.parked else None
-            self.leader = follower if follower is not None else self.caretaker
+            woken = self._hand_out_locked(self.caretaker)
         self.taken_over += 1
         self.leave_inline()
-        if follower is not None:
-            woken.append(follower)
         for thread in woken:
             thread.gate.release()
 

@@ -30,6 +30,8 @@ SAMPLED_HAND_OFF = 7
 #: Processor time (ns) from which on requests are served in rows. Shorter ones stay in the caches anyway, and
 #: their clients hardly fall asleep.
 SHORTEST = 30_000
+#: Nanoseconds after which a row is not what it was meant to be: something in it blocks.
+LONG_ROW = 3 * KEEP
 #: Seconds for which a tracer that was seen is taken to be there.
 PATIENCE = 1.0
 #: Hold-off after the first failed probe of inline mode (seconds); it doubles with each.
@@ -126,29 +128,35 @@ class PoolThread(threading.Thread, Seat):
         them, so that its code stays in the caches. Answers how many were run.
 
         What is read waits where every thread may take it: when one of them blocks, the others do not wait
-        for it.
+        for it. A row that takes too long ends early, and what it has read is still in `pool.waiting`.
         """
         pool = self.pool
         outgoing = self.outgoing
-        if monotonic_ns() >= pool.reactor.next_poll:
+        now = monotonic_ns()
+        if now >= pool.reactor.next_poll:
             pool.poll(self, 0)
-        works = []
-        for _ in range(min(self.row, len(pool.reactor.ready))):
-            work = pool.take(self)
-            if work is not None:
-                works.append(work)
+        works: list[Work] = []
+        try:
+            for _ in range(0 if pool.waiting else self.row):
+                work = pool.take(self)
+                if work is not None:
+                    works.append(work)
+        except IndexError:
+            pass  # those were all
         with pool.mutex:
             pool.waiting.extend(works)
         ran = 0
-        while pool.leader is self:
+        until = now + LONG_ROW
+        while pool.leader is self and now < until:
             with pool.mutex:
                 if not pool.waiting:
                     break
                 work = pool.waiting.popleft()
-            if outgoing and outgoing.late(monotonic_ns()):
+            if outgoing and outgoing.late(now):
                 outgoing.send()
             self._run(*work, outgoing)
             ran += 1
+            now = monotonic_ns()
         outgoing.send()
         return ran
 
@@ -169,12 +177,17 @@ class PoolThread(threading.Thread, Seat):
         now = 0
         switches = getrusage(RUSAGE_THREAD).ru_nvcsw
         while pool.leader is self:
-            if self.row > 1 and len(ready) > 1 and pool.inline:
-                now = 0
-                served += self._in_a_row()
-                if served >= JUDGE_AFTER:
-                    served, switches = 0, self._judged(served, switches)
-                continue
+            if self.row > 1:
+                if pool.inline:
+                    if len(ready) > 1 or pool.waiting:
+                        now = 0
+                        served += self._in_a_row()
+                        if served >= (JUDGE_SLOW if pool.waiting else JUDGE_AFTER):
+                            served, switches = 0, self._judged(served, switches)
+                        continue
+                elif pool.waiting:
+                    pool.promote(self)  # a row ended because something in it blocks
+                    return
             try:
                 fd, mask = next_event()
             except IndexError:

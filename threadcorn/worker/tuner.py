@@ -76,8 +76,8 @@ class Tuner:
         self._cpus = min(cpus, 1.0) if gil() else cpus
         self._state = State()
         now = pool.reactor.clock()
-        self._whole = Span(now, pool.requests, True)
-        self._quick = Span(now, pool.requests, False)
+        self._whole = Span(now, pool.telemetry.finished(), True)
+        self._quick = Span(now, pool.telemetry.finished(), False)
         self.eager = False  # requests wait: the caretaker should look more often
         self.wants_worker = False
         #: (wall time, line): what was decided and why, newest last.
@@ -104,7 +104,7 @@ class Tuner:
         self._quick.look(busy, pressed)
         if now - self._whole.began >= PERIOD:
             reading = self._read(self._whole, now)
-            self._whole = Span(now, pool.requests, True)
+            self._whole = Span(now, pool.telemetry.finished(), True)
             self._estimate(reading)
             if self._tuning is not None:
                 self._obey(reading, decide(self._state, reading, self._tuning))
@@ -118,7 +118,7 @@ class Tuner:
                 decision = rescue(self._state, reading, tuning)
                 if decision is not None:
                     self._obey(reading, decision)
-            self._quick = Span(now, pool.requests, tuning is not None)
+            self._quick = Span(now, pool.telemetry.finished(), tuning is not None)
 
     def _read(self, span: Span, now: float) -> Reading:
         pool = self._pool
@@ -133,7 +133,7 @@ class Tuner:
             threads=len(pool.threads),
             busy=span.most_busy,
             pressed=span.pressed / max(1, span.looks),
-            finished=pool.requests - span.finished,
+            finished=pool.telemetry.finished() - span.finished,
             cpu=processor_use(used, limit, 0.0, 0.0),
             scarce=processor_use(used, limit, idle, delayed),
             oldest=self._oldest(),
