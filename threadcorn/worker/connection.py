@@ -200,6 +200,18 @@ class Connection:
             offset += len(data)
             count -= len(data)
 
+    def has_all(self) -> bool:
+        """Whether everything was sent, and nothing came that nobody has read: then closing at once resets
+        nothing (RFC 9112 section 9.6), and need not wait for the peer's end."""
+        if self.out is not None or self.rest:
+            return False
+        try:
+            return not self.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+
     def _gone(self, error: OSError) -> ClientGone:
         # Whatever it is, this connection cannot go on, and no other one need notice.
         self.broken = True

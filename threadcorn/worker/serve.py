@@ -105,7 +105,7 @@ class Service:
             conn.phase = IDLE
             conn.deadline = reactor.now + self._keepalive
             return status
-        self._end(conn, response)
+        self._end(conn, request, response)
         return status
 
     def watch_each(self) -> None:
@@ -126,10 +126,7 @@ class Service:
                 self._access.record(request.environ, SHED, [], 0, time(), 0.0, None)
             except Exception:  # noqa: BLE001 - a log must not cost the connection
                 self._log.exception("Cannot write an access log line")
-        if conn.broken:
-            self._reactor.close(conn)
-        else:
-            self._reactor.finish(conn, keep)
+        self._part(conn, keep, last=source is None and not request.keep)
         return SHED
 
     def _run_limited(self, conn: Connection, request: Request) -> str:
@@ -208,7 +205,7 @@ class Service:
                 self._log.exception("Exception in post_request hook")
         if outgoing is not None and outgoing.over(response.keep and conn.intake is None):
             return outcome
-        self._end(conn, response)
+        self._end(conn, request, response)
         return outcome
 
     def _deliver(self, response: Response, result: Iterable[bytes]) -> None:
@@ -252,7 +249,7 @@ class Service:
             return ""
         return "500 Internal Server Error"
 
-    def _end(self, conn: Connection, response: Response) -> None:
+    def _end(self, conn: Connection, request: Request, response: Response) -> None:
         keep = response.keep
         source = conn.intake
         if source is not None:
@@ -262,10 +259,14 @@ class Service:
                 if not source.drain(self._reactor.limits.drain_limit if keep else 0):
                     keep = False
             source.close()
-        if conn.broken and conn.phase is not Phase.CLOSED:
+        self._part(conn, keep, last=source is None and not request.keep)
+
+    def _part(self, conn: Connection, keep: bool, *, last: bool) -> None:
+        """The answer is on its way. `last`: the client said with its request that it sends nothing more."""
+        if (conn.broken and conn.phase is not Phase.CLOSED) or (last and not keep and conn.has_all()):
             self._reactor.close(conn)
-            return
-        self._reactor.finish(conn, keep)
+        else:
+            self._reactor.finish(conn, keep)
 
 
 class Hooks:
