@@ -142,6 +142,7 @@ class ServerProcess:
         self.clear_within = clear_within
         self.check_descriptors = check_descriptors
         self.tolerate = tuple(tolerate)
+        assert not set(self.tolerate) - set(SUSPICIOUS), "only what is looked for can be tolerated"
         self.directory = Path(tempfile.mkdtemp(prefix="tc-"))
         self.addresses: list[str] = []
         self.process: subprocess.Popen[bytes] | None = None
