@@ -64,6 +64,27 @@ def test_an_edit_within_the_same_second_is_seen(tmp_path: Path) -> None:
         assert values(read_config_file(None, str(tmp_path))) == {"workers": number}
 
 
+def test_helpers_that_are_named_after_settings(tmp_path: Path) -> None:
+    # As the config files of well-known container images for gunicorn are written.
+    (tmp_path / "gunicorn.conf.py").write_text(
+        "import os\n"
+        "use_bind = os.environ.get('TC_NOT_SET') or '127.0.0.1:0'\n"
+        "max_workers_str = os.environ.get('TC_NOT_SET')\n"
+        "timeout_str = '120'\n"
+        "def my_post_fork(server, worker): pass\n"
+        "bind, timeout, post_fork = use_bind, int(timeout_str), my_post_fork\n"
+        "workers = int(max_workers_str or 2)\n"
+    )
+    given = values(read_config_file(None, str(tmp_path)))
+    assert set(given) == {"bind", "timeout", "post_fork", "workers"}
+
+
+def test_a_mistyped_setting_is_one_that_nobody_reads(tmp_path: Path) -> None:
+    (tmp_path / "gunicorn.conf.py").write_text("timeout_ = 5\nprint(timeout_)\nwrokers = 3\n")
+    (problem,) = read_config_file(None, str(tmp_path)).problems
+    assert problem.startswith("wrokers: there is no such setting; did you mean 'workers'?")
+
+
 def test_the_running_file_is_a_module(tmp_path: Path) -> None:
     (tmp_path / "threadcorn.conf.py").write_text(
         "import sys\nraw_env = [f'FILE={__file__}', f'NAME={__name__}', f'IN={__name__ in sys.modules}']\n"
@@ -78,6 +99,7 @@ def test_the_running_file_is_a_module(tmp_path: Path) -> None:
     [
         ("workers = 1\ndef f(:\n", "threadcorn.conf.py, line 2: invalid syntax: def f(:"),
         ("workers = 1\n\nnope()\n", "threadcorn.conf.py, line 3: NameError: name 'nope' is not defined"),
+        ("import gunicorn.tc_not_there\n", "the file itself imports gunicorn: install that as well, or take"),
         ("import json\njson.loads('{')\n", "threadcorn.conf.py raised\nTraceback"),
         ("import sys\nsys.exit(4)\n", "line 2: it ended the program (sys.exit(4)); a config file must run"),
         ("import no_such_module_at_all\n", "line 1: ModuleNotFoundError: No module named"),

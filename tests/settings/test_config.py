@@ -64,9 +64,11 @@ def test_gunicorns_own_settings_warn_and_say_why() -> None:
     assert cfg.warnings == []
     cfg.set("worker_class", "gevent")
     cfg.set("syslog_addr", "udp://localhost:514")
+    cfg.set("ssl_context", lambda conf, default: default())
     assert [warning.partition(":")[0] for warning in cfg.warnings] == [
         "worker_class has no effect",
         "syslog_addr has no effect",
+        "ssl_context has no effect",
     ]
 
 

@@ -6,6 +6,7 @@ the edit, also where the file's size and second are the same.
 
 from __future__ import annotations
 
+import ast
 import importlib.machinery
 import importlib.util
 import os
@@ -73,7 +74,8 @@ def _read(path: str, label: str, module_name: str) -> Layer:
     # In its place before it runs: dataclasses and pickle look a class's module up there.
     sys.modules[module_name] = module
     try:
-        exec(compile(source, path, "exec", dont_inherit=True), module.__dict__)  # noqa: S102 -- its purpose
+        tree = ast.parse(source, path)
+        exec(compile(tree, path, "exec", dont_inherit=True), module.__dict__)  # noqa: S102 -- its purpose
     except (Exception, SystemExit) as error:  # noqa: BLE001 -- whatever the file raises is to be reported
         # A failed reload must leave everything as it was.
         if previous is not None:
@@ -82,11 +84,17 @@ def _read(path: str, label: str, module_name: str) -> Layer:
             del sys.modules[module_name]
         return Layer(problems=[_failure(error, path, label)])
     lines = _Lines(source.decode("utf-8", "replace"), label)
-    return namespace_layer(_own_names(module), lines.place_of)
+    return namespace_layer(_own_names(module), lines.place_of, _names_read(tree))
 
 
 def _own_names(module: ModuleType) -> dict[str, Any]:
     return {name: value for name, value in vars(module).items() if not name.startswith("__")}
+
+
+def _names_read(tree: ast.AST) -> set[str]:
+    return {
+        node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+    }
 
 
 def _failure(error: Exception | SystemExit, path: str, label: str) -> str:
@@ -103,9 +111,15 @@ def _failure(error: Exception | SystemExit, path: str, label: str) -> str:
             return (
                 f"{where}: it ended the program (sys.exit({error.code!r})); a config file must run to its end"
             )
-        return f"{where}: {type(error).__name__}: {error}"
+        return f"{where}: {type(error).__name__}: {error}{_hint(error)}"
     # It came from further down: there the traceback is what helps.
     return f"config file {label} raised\n{traceback_text(error)}"
+
+
+def _hint(error: BaseException) -> str:
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == "gunicorn":
+        return "; the file itself imports gunicorn: install that as well, or take the import out"
+    return ""
 
 
 class _Lines:

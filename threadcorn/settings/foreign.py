@@ -94,7 +94,8 @@ FOREIGN: Mapping[str, Foreign] = {
     # ---- TLS -----------------------------------------------------------------------------------------
     **{name: Foreign(_TLS, (_flag(name),), refused=True) for name in ("keyfile", "certfile", "ca_certs")},
     "cert_reqs": Foreign(_TLS, ("--cert-reqs",), fine=(0, "0"), refused=True),
-    "ssl_context": Foreign(_TLS, refused=True),
+    # A hook that nobody calls without a certificate; gunicorn's own example of a config file has it.
+    "ssl_context": Foreign(_TLS),
     "ssl_version": Foreign("it is out of date in gunicorn, too", ("--ssl-version",)),
     "ciphers": Foreign(_TLS, ("--ciphers",)),
     "suppress_ragged_eofs": Foreign(_TLS, ("--suppress-ragged-eofs",), switch=True, fine=(True,)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -19,8 +19,11 @@ _HOOKS = tuple(name for name, row in ROWS.items() if row.arity)
 _PLAIN = (str, bytes, int, float, list, tuple, dict, set, frozenset, type(None))
 
 
-def namespace_layer(names: Mapping[str, Any], place_of: Callable[[str], str]) -> Layer:
-    """The layer of a config file. `place_of(name)` says where in the file a name was given its value."""
+def namespace_layer(
+    names: Mapping[str, Any], place_of: Callable[[str], str], used: Collection[str] = ()
+) -> Layer:
+    """The layer of a config file. `place_of(name)` says where in the file a name was given its value; `used`
+    are the names whose values the file itself reads."""
     layer = Layer()
     for name, value in names.items():
         if name.startswith("_") or isinstance(value, ModuleType):
@@ -30,6 +33,9 @@ def namespace_layer(names: Mapping[str, Any], place_of: Callable[[str], str]) ->
         # A helper may have the name of a setting that takes no functions: `def bind(): ...`.
         if known:
             layer.given.append(Given(name, name, value, origin))
+        elif name in used:
+            # `use_bind = os.getenv("BIND")`, and below it `bind = use_bind`: nobody reads a mistyped setting.
+            continue
         elif problem := _mistake(name, value, str(origin)):
             layer.problems.append(problem)
     return layer

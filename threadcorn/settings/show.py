@@ -29,7 +29,7 @@ with its origin.
 
 The config file is Python: `-c FILE`, `-c file:FILE` or `-c python:MODULE`; without `-c`,
 `./threadcorn.conf.py` or else `./gunicorn.conf.py` is read if it is there. A name in it that is
-nearly a setting's is an error; all other names are free.
+nearly a setting's, and whose value the file itself reads nowhere, is an error; all other names are free.
 
 On `HUP` everything is read again. A change applies at once (*live*), with the next generation of
 workers (*workers*), or needs a *restart*: then the reload is refused and the setting is named."""

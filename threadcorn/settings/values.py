@@ -41,6 +41,9 @@ def parse_value(row: Row, value: Any) -> Any:
         raise LookupError(f"no parser for the type {row.type!r} of the row {row.name!r}")
     if row.arity:
         return hook(value, row.arity)
+    if value is None and row.type in ("bool", "str") and not row.choices:
+        # `capture_output = os.environ.get("CAPTURE")`: gunicorn takes it for "not set", and so do its users.
+        return row.default
     parsed = parser(value)
     if isinstance(parsed, (int, float)) and not isinstance(parsed, bool):
         _check_bounds(row, parsed)
