@@ -12,7 +12,7 @@ import pytest
 
 from threadcorn.app.base import Application, BaseApplication
 from threadcorn.app.wsgiapp import WSGIApplication
-from threadcorn.errors import ConfigError, ExitCode
+from threadcorn.errors import BootError, ConfigError, ExitCode
 
 
 def hello(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
@@ -83,6 +83,14 @@ class TestStandalone:
         assert capsys.readouterr().err == (
             "threadcorn: workers: expected a whole number or 'auto', got 'many' (set by the program)\n"
         )
+
+    def test_an_asynchronous_application_is_refused(self) -> None:
+        async def asgi(scope: object, receive: object, send: object) -> None:
+            """Its answer would be a coroutine."""
+
+        with pytest.raises(BootError, match=r"asynchronous \(ASGI\)") as caught:
+            Standalone(asgi).wsgi()
+        assert caught.value.exit_code == ExitCode.APP_NOT_LOADABLE
 
     def test_the_application_is_loaded_once(self) -> None:
         calls: list[int] = []
@@ -232,3 +240,42 @@ def test_init_of_a_derived_application_gives_settings_that_the_command_line_beat
 
     app = Derived(argv=["one", "--threads", "2"])
     assert (app.cfg.workers, app.cfg.threads, app.seen) == (4, 2, ["one"])
+
+
+def test_the_words_of_a_program_with_a_command_line_of_its_own_are_its_own() -> None:
+    class Manage(Application):
+        def init(self, parser: Any, opts: Any, args: list[str]) -> dict[str, Any]:
+            return {"bind": f"127.0.0.1:{args[1]}"}
+
+        def load(self) -> Any:
+            return hello
+
+    app = Manage(argv=["serve", "0"])
+    assert (app.cfg.bind, app.cfg.wsgi_app) == (("127.0.0.1:0",), None)
+
+
+class Named(WSGIApplication):
+    """The usual program that derives from the command's application."""
+
+    def __init__(self, app_uri: str | None, options: dict[str, Any]) -> None:
+        self.options = options
+        self.app_uri = app_uri
+        super().__init__(argv=[])
+
+    def load_config(self) -> None:
+        for key, value in self.options.items():
+            self.cfg.set(key, value)
+
+
+def test_a_program_may_name_the_application_in_app_uri(tmp_path: Path) -> None:
+    (tmp_path / "tcnamed.py").write_text("def app(environ, start_response): return []")
+    app = Named("tcnamed:app", {"workers": 2})
+    app.adopt(app.reload())
+    assert app.wsgi() is sys.modules["tcnamed"].app
+    assert app.load_wsgiapp() is app.wsgi()
+
+
+def test_a_program_that_names_none_is_told_so() -> None:
+    with pytest.raises(BootError, match="no application is named") as caught:
+        Named(None, {}).wsgi()
+    assert caught.value.exit_code == ExitCode.USAGE

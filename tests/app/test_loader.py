@@ -30,6 +30,9 @@ SITE = """
     def create_app(name="made", *, n=1):
         return Thing(name, n=n)
 
+    def make_app(config=None, testing=False):
+        return Thing("made")
+
     def raises():
         raise TypeError("from inside")
 
@@ -114,6 +117,7 @@ def test_loads_from_a_package(module: Callable[[str, str], None]) -> None:
         ("tcsite:number()", "number is of type int and cannot be called", "leave the parentheses out"),
         ("tcsite:nothing()", "what nothing() returned is None", "must return the application"),
         ("tcsite:create_app", "does not take (environ, start_response)", "write tcsite:create_app()"),
+        ("tcsite:make_app", "can be called without (environ, start_response)", "write tcsite:make_app()"),
         ("tcsite:create_app(1, 2)", "too many positional arguments", "create_app(name='made', *, n=1)"),
         ("tcsite:create_app(m=2)", "unexpected keyword argument 'm'", "create_app(name='made', *, n=1)"),
         ("tcsite:create_app(number)", "are not literals", "Only texts, numbers"),

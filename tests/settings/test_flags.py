@@ -90,6 +90,10 @@ def test_the_application_stands_anywhere(argv: str) -> None:
     assert (cfg.wsgi_app, cfg.workers, cfg.problems) == ("mod:app", 2, [])
 
 
+def test_one_application_at_a_time() -> None:
+    assert resolved("a:b c:d").problems == ["one application at a time, got a:b and c:d (command line)"]
+
+
 def problems(argv: str) -> list[str]:
     return parse_argv(argv.split(), Source.COMMAND_LINE).layer.problems
 
@@ -99,7 +103,6 @@ def test_mistakes_are_named_with_the_nearest_flag() -> None:
         "unknown option --wrokers; did you mean --workers? (command line)",
         "unknown option --nothing-like-it; see threadcorn --help (command line)",
     ]
-    assert problems("a:b c:d") == ["one application at a time, got a:b and c:d (command line)"]
     assert problems("--workers") == [
         "-w/--workers: its value is missing (see threadcorn --help) (command line)"
     ]

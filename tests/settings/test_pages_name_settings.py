@@ -27,7 +27,8 @@ OTHERS = {
 }
 #: Names in small letters with an underscore that are no settings, by the page that has them.
 NO_SETTINGS = {
-    "embedding.md": {"num_workers", "peer_addr", "status_code"},  # attributes of what hooks get
+    "coming-from-gunicorn.md": {"app_uri"},  # an attribute of WSGIApplication
+    "embedding.md": {"app_uri", "num_workers", "peer_addr", "status_code"},  # and of what hooks get
     "metrics.md": {"prometheus_client", "ready_wait", "full_queue", "standing_queue"},  # values of labels
     "overload.md": {"full_queue", "standing_queue"},
 }

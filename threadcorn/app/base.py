@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from threadcorn import __version__
-from threadcorn.app import facts
+from threadcorn.app import facts, loader
 from threadcorn.app.activation import Activation
 from threadcorn.app.configfile import read_config_file
 from threadcorn.errors import BootError, ConfigError, ExitCode, ThreadcornError, explain, traceback_text
@@ -126,6 +126,9 @@ class BaseApplication:
             made = self.load()
             if not callable(made):
                 raise self._no_application(f"returned {made!r} from load()")
+            if loader.is_asynchronous(made):
+                what = f"load() of {type(self).__name__} returned an asynchronous (ASGI) application"
+                raise BootError(what, loader.ASGI_HINT, ExitCode.APP_NOT_LOADABLE)
             self.callable = made
         return self.callable
 
@@ -260,6 +263,9 @@ class BaseApplication:
 class Application(BaseApplication):
     """Configured like the command: environment, config file, command line. Override `load`."""
 
+    # The words of the command line that are no options name the application; otherwise they are init()'s.
+    words_name_application = False
+
     def __init__(
         self, usage: str | None = None, prog: str | None = None, *, argv: Sequence[str] | None = None
     ) -> None:
@@ -286,7 +292,7 @@ class Application(BaseApplication):
             origin = Origin(Source.EMBEDDED)
             self.cfg.apply(Layer([Given(key.lower(), key, value, origin) for key, value in given.items()]))
         self.words_understood = command.positional is not None
-        sources.fill(self.cfg, self._read_config_file)
+        sources.fill(self.cfg, self._read_config_file, words_are_ours=self.words_name_application)
 
     def _read_config_file(self, named: str | None) -> Layer:
         return read_config_file(named, self._directory)

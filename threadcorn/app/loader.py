@@ -20,11 +20,13 @@ from typing import Any, NoReturn
 
 from threadcorn.errors import BootError, ExitCode
 
-__all__ = ["WSGIApp", "load"]
+__all__ = ["ASGI_HINT", "WSGIApp", "is_asynchronous", "load"]
 
 WSGIApp = Callable[..., Any]
 
 DEFAULT_ATTRIBUTE = "application"
+
+ASGI_HINT = "Wrap it (for example a2wsgi.ASGIMiddleware), or serve it with an ASGI server."
 
 # What people call their application; the first of them that is there is proposed.
 _USUAL_NAMES = ("application", "app", "wsgi", "create_app", "make_app")
@@ -202,21 +204,23 @@ def _check_callable(target: str, found: Any, name: str) -> None:
             f"{name} is of type {type(found).__name__} and cannot be called",
             "A WSGI application is callable: application(environ, start_response).",
         )
-    called = found if inspect.isfunction(found) else getattr(type(found), "__call__", None)  # noqa: B004
-    if inspect.iscoroutinefunction(called):
-        _fail(
-            target,
-            f"{name} is asynchronous (ASGI); threadcorn serves WSGI applications",
-            "Wrap it (for example a2wsgi.ASGIMiddleware), or serve it with an ASGI server.",
-        )
+    if is_asynchronous(found):
+        _fail(target, f"{name} is asynchronous (ASGI); threadcorn serves WSGI applications", ASGI_HINT)
     if not inspect.isfunction(found):
         return
     signature = inspect.signature(found)
+    factory = f"Is it a factory? Then write {target.partition(':')[0]}:{found.__name__}()."
     try:
         signature.bind({}, None)
     except TypeError:
-        _fail(
-            target,
-            f"{name}{signature} does not take (environ, start_response)",
-            f"Is it a factory? Then write {target.partition(':')[0]}:{found.__name__}().",
-        )
+        _fail(target, f"{name}{signature} does not take (environ, start_response)", factory)
+    parameters = signature.parameters.values()
+    if all(one.default is not one.empty or one.kind is one.KEYWORD_ONLY for one in parameters):
+        # create_app(config=None, testing=False) would be called with a request, and answer 500 to each.
+        _fail(target, f"{name}{signature} can be called without (environ, start_response)", factory)
+
+
+def is_asynchronous(app: Any) -> bool:
+    """Whether it is an ASGI application: its answers would be coroutines."""
+    called = app if inspect.isfunction(app) else getattr(type(app), "__call__", None)  # noqa: B004
+    return inspect.iscoroutinefunction(called)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from threadcorn.app import loader
 from threadcorn.app.base import Application
 from threadcorn.app.loader import WSGIApp
+from threadcorn.errors import BootError, ExitCode
 
 __all__ = ["WSGIApplication", "run"]
 
@@ -16,7 +17,11 @@ NO_APPLICATION = (
 
 
 class WSGIApplication(Application):
-    """Serves the application that the command line, or `wsgi_app` in the config file, names."""
+    """Serves the application that the command line, or `wsgi_app` in the config file, names; or the one that
+    a program which derives from it has put into `app_uri`, as gunicorn's users do."""
+
+    app_uri: str | None = None
+    words_name_application = True
 
     def load_config(self) -> None:
         super().load_config()
@@ -26,10 +31,22 @@ class WSGIApplication(Application):
             self.cfg.problems.append(NO_APPLICATION)
 
     def _has_application(self) -> bool:
-        return self.cfg.wsgi_app is not None
+        return self._target() is not None
+
+    def _target(self) -> str | None:
+        named: str | None = self.app_uri or self.cfg.wsgi_app
+        return named
 
     def load(self) -> WSGIApp:
-        return loader.load(self.cfg.wsgi_app)
+        return self.load_wsgiapp()
+
+    def load_wsgiapp(self) -> WSGIApp:
+        """gunicorn's name for it, which programs that derive from this class override or call."""
+        target = self._target()
+        if target is None:
+            # A load_config() of somebody else's has not asked for one.
+            raise BootError(NO_APPLICATION, exit_code=ExitCode.USAGE)
+        return loader.load(target)
 
 
 def run(prog: str | None = None) -> None:

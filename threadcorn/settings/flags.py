@@ -148,8 +148,6 @@ def parse_argv(argv: Sequence[str], source: Source, place: str = "", prog: str =
     layer.problems += [f"{_unknown_flag(word)} ({origin})" for word in unknown]
     # After an unknown flag nobody knows whether a word is its value.
     positional = None if unknown else [*values["args"], *extra]
-    if positional and len(positional) > 1:
-        layer.problems.append(f"one application at a time, got {' and '.join(positional)} ({origin})")
     return CommandLine(origin, layer, positional, namespace, "help" in values, "version" in values)
 
 

@@ -22,15 +22,20 @@ class Sources:
         self.cmd_args = _cmd_args(environ, prog)
         self.command_line = parse_argv(argv, Source.COMMAND_LINE, prog=prog)
 
-    def fill(self, cfg: Config, read_file: ReadFile) -> None:
-        """Config file and command lines into `cfg`, which has the environment's values already."""
+    def fill(self, cfg: Config, read_file: ReadFile, *, words_are_ours: bool = True) -> None:
+        """Config file and command lines into `cfg`, which has the environment's values already.
+
+        `words_are_ours`: what stands on a command line without a dash names the application. It does not in
+        a program with a command line of its own (`manage.py serve 8000`).
+        """
         strong = (self.command_line, self.cmd_args)
         named = next((path for one in strong if (path := one.layer.last("config"))), cfg.config)
         cfg.apply(read_file(named), self.cmd_args.layer, self.command_line.layer)
-        for one in strong:
-            if one.positional:
-                cfg.apply(Layer([Given("wsgi_app", "MODULE:APP", one.positional[0], one.origin)]))
-                break
+        named_by = [(one.positional, one.origin) for one in strong if one.positional and words_are_ours]
+        for words, origin in reversed(named_by):  # the stronger last
+            if len(words) > 1:
+                cfg.problems.append(f"one application at a time, got {' and '.join(words)} ({origin})")
+            cfg.apply(Layer([Given("wsgi_app", "MODULE:APP", words[0], origin)]))
 
 
 def _cmd_args(environ: Mapping[str, str], prog: str) -> CommandLine:
