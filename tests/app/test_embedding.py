@@ -112,6 +112,45 @@ def test_hooks_given_as_options_are_called_with_what_gunicorns_users_read() -> N
         assert facts(server, "on_exit") == [[server.pid, arbiter]]
 
 
+HEADERS = """
+import os
+from threadcorn.app.base import BaseApplication
+
+def pre_request(worker, req):
+    headers = dict(req.headers)
+    worker.log.info("HOOK %s %s %s", req.path, req.peer_addr[0], type(req.peer_addr[1]).__name__)
+    req.headers.append(("X-Request-ID", "made-by-a-hook"))
+    req.headers.append(("X_Two", "1"))
+    req.headers.append(("X-Two", "2"))
+    req.headers.remove(("X-GONE", headers["X-GONE"]))
+
+def app(environ, start_response):
+    names = "HTTP_X_REQUEST_ID", "HTTP_X_TWO", "HTTP_X_GONE", "HTTP_X_KEPT", "CONTENT_LENGTH"
+    body = repr([environ.get(name) for name in names]).encode()
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+
+class Standalone(BaseApplication):
+    def load_config(self):
+        self.cfg.set("bind", os.environ["BIND"])
+        self.cfg.set("ready_fd", os.environ["READY_FD"])
+        self.cfg.set("pre_request", pre_request)
+
+    def load(self):
+        return app
+
+Standalone().run()
+"""
+
+
+def test_the_application_sees_the_headers_that_a_hook_has_changed() -> None:
+    with ServerProcess(script=HEADERS) as server:
+        headers = {"X-Gone": "1", "X-Kept": "2"}
+        answer = server.get("/a%0Ab/%C3%BC?x=1", method="POST", body=b"a=b", headers=headers)
+        assert answer.body == b"['made-by-a-hook', '1, 2', None, '2', '3']"
+        eventually(lambda: "HOOK /a%0Ab/%C3%BC 127.0.0.1 int" in server.log)
+
+
 @pytest.mark.parametrize(
     ("body", "code", "said"),
     [

@@ -162,8 +162,9 @@ class Service:
         environ["wsgi.early_hints"] = response.early_hints
         view = RequestView(request, conn) if not hooks.empty else None
         try:
-            if hooks.pre_request is not None:
+            if view is not None and hooks.pre_request is not None:
                 hooks.pre_request(hooks.worker, view)
+                view.hand_on(environ)
             result = self._app(environ, response.start_response)
             if reactor.close_each:
                 response.close_after()
@@ -285,17 +286,37 @@ class RequestView:
     def __init__(self, request: Request, conn: Connection) -> None:
         environ = request.environ
         self.method = request.method
-        self.uri = environ["RAW_URI"]
-        self.path = environ["PATH_INFO"]
+        self.uri = uri = environ["RAW_URI"]
+        # As it was sent: PATH_INFO is decoded, and a line end in it would be one in the log of a hook.
+        whole = environ.get("SCRIPT_NAME", "") + environ["PATH_INFO"]
+        self.path = uri.partition("?")[0] if uri.startswith("/") else whole
         self.query = environ["QUERY_STRING"]
         self.version = (1, 1) if request.version11 else (1, 0)
-        self.peer_addr = (conn.peer, conn.port)
+        self.peer_addr = self.remote_addr = (conn.peer, int(conn.port)) if conn.port else ""
         self.scheme = environ["wsgi.url_scheme"]
         self.headers = [
             (key.removeprefix("HTTP_").replace("_", "-"), value)
             for key, value in environ.items()
             if key.startswith("HTTP_") or key in ("CONTENT_TYPE", "CONTENT_LENGTH")
         ]
+        self._sent = list(self.headers)
+
+    def hand_on(self, environ: dict[str, Any]) -> None:
+        """Let the application see what a hook has changed in `headers`: a request id, as is usual."""
+        if self.headers == self._sent:
+            return
+        for name, _ in self._sent:
+            environ.pop(_environ_key(name), None)
+        added: set[str] = set()
+        for name, value in self.headers:
+            key = _environ_key(name)
+            environ[key] = f"{environ[key]}, {value}" if key in added else value
+            added.add(key)
+
+
+def _environ_key(name: str) -> str:
+    key = name.upper().replace("-", "_")
+    return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
 
 
 class ResponseView:
