@@ -203,8 +203,6 @@ class TestFacts:
             (["--log-config", "nope"], "logconfig: there is no file nope (command line)"),
             (["--access-logfile", "nope/x.log"], "accesslog: the directory nope does not exist"),
             (["--pid", "nope/x.pid"], "pidfile: the directory nope does not exist"),
-            (["--pythonpath", "nope"], "pythonpath: nope does not exist; make it, or name another (command"),
-            (["--pythonpath", ".,/nope/x"], "pythonpath: /nope/x does not exist"),
             (["-c", ""], "-c: expected the name of a file, got nothing"),
             (["--pid", "."], "pidfile: . is a directory; name a file in it (command line)"),
             (["--admin-bind", "a:b"], "admin_bind 'a:b': 'b' is not a port"),
@@ -220,6 +218,13 @@ class TestFacts:
         with pytest.raises(SystemExit):
             WSGIApplication(argv=["mod:app", *argv])
         assert said.format(tmp_path=tmp_path) in capsys.readouterr().err
+
+    def test_a_directory_of_the_path_that_is_not_there_is_passed_over_with_a_word(self) -> None:
+        app = WSGIApplication(argv=["mod:app", "--pythonpath", ".,/nope/x,nope"])
+        assert app.cfg.warnings == [
+            "pythonpath: /nope/x does not exist and is passed over (command line)",
+            "pythonpath: nope does not exist and is passed over (command line)",
+        ]
 
     def test_relative_files_are_looked_for_after_the_change_of_directory(self, tmp_path: Path) -> None:
         (tmp_path / "sub" / "logs").mkdir(parents=True)

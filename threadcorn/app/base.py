@@ -109,6 +109,9 @@ class BaseApplication:
         settings = self._activation.apply(settings, self.cfg)
         if problems := [*self.cfg.check(), *facts.problems(settings, self.cfg.origins)]:
             raise ConfigError(problems)
+        for warning in facts.warnings(settings, self.cfg.origins):
+            if warning not in self.cfg.warnings:
+                self.cfg.warnings.append(warning)
         if settings.workers == "auto":
             settings = dataclasses.replace(settings, workers=usable_cpus())
         return settings

@@ -15,7 +15,7 @@ from threadcorn.settings.sources import Origin
 from threadcorn.settings.table import ACCESS_LOG_FORMAT
 from threadcorn.system import addresses
 
-__all__ = ["problems"]
+__all__ = ["problems", "warnings"]
 
 
 # The setting, and what is wrong with it.
@@ -25,6 +25,19 @@ Problem = tuple[str, str]
 def problems(settings: Settings, origins: Mapping[str, Origin]) -> list[str]:
     """Every claim that does not hold: one sentence, and where the value came from."""
     return [f"{text} ({origins[name]})" for check in _CHECKS for name, text in check(settings)]
+
+
+def warnings(settings: Settings, origins: Mapping[str, Origin]) -> list[str]:
+    """What does not hold and does not matter, or not yet."""
+    missing = []
+    for part in (settings.pythonpath or "").split(","):
+        # Python passes over what is not there, and so does gunicorn: a unit file with a directory that only
+        # some machines have must go on working. If it matters, it is the application that is not found.
+        place = _seen_from_there(settings, os.path.expanduser(part.strip()))
+        if part.strip() and not os.path.exists(place):  # a zip file may be on the path, too
+            missing.append(place)
+    where = origins["pythonpath"]
+    return [f"pythonpath: {place} does not exist and is passed over ({where})" for place in missing]
 
 
 def _addresses(settings: Settings) -> Iterator[Problem]:
@@ -65,11 +78,6 @@ def _directories(settings: Settings) -> Iterator[Problem]:
             yield name, f"{name}: user {os.geteuid()} may not enter {place}; change its mode, or name another"
         elif name == "spool_dir" and not os.access(place, os.W_OK):
             yield name, f"{name}: user {os.geteuid()} may not write to {place}; name another"
-    for part in (settings.pythonpath or "").split(","):
-        # Python itself passes over what is not there, and then it is the application that is not found.
-        place = _seen_from_there(settings, os.path.expanduser(part.strip()))
-        if part.strip() and not os.path.exists(place):  # a zip file may be on the path, too
-            yield "pythonpath", f"pythonpath: {place} does not exist; make it, or name another"
 
 
 def _files(settings: Settings) -> Iterator[Problem]:
