@@ -32,6 +32,9 @@ def test_the_number_of_workers(stage):
     eventually(lambda: "nworkers_changed arbiter 3 2" in server.hooks())
     changes = [line for line in server.hooks() if line.startswith("nworkers_changed")]
     assert changes == ["nworkers_changed arbiter 2 None", "nworkers_changed arbiter 3 2"]
+    server.settled(3)
+    # Before the fork: hooks number workers by it, and the third could have no number yet.
+    assert [name for name in names(server) if name != "when_ready"][-2:] == ["nworkers_changed", "pre_fork"]
 
 
 def test_a_reload(stage):

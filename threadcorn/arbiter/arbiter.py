@@ -220,10 +220,11 @@ class Arbiter:
         try:
             while self._events:
                 before = self._supervisor.wanted
-                for command in self._supervisor.handle(self._events.popleft(), self._clock.now()):
-                    self._PERFORM[type(command)](self, command)
+                commands = self._supervisor.handle(self._events.popleft(), self._clock.now())
                 if self._supervisor.wanted != before:
                     self._hook("nworkers_changed", self._supervisor.wanted, before)
+                for command in commands:
+                    self._PERFORM[type(command)](self, command)
         finally:
             self._performing = False
 
