@@ -79,6 +79,24 @@ def test_helpers_that_are_named_after_settings(tmp_path: Path) -> None:
     assert set(given) == {"bind", "timeout", "post_fork", "workers"}
 
 
+def test_names_that_came_from_elsewhere_are_not_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Whether the other file reads them is its own affair; a loop over the environment makes what it finds.
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "tcbase.py").write_text("use_bind = ':80'\nbind = use_bind\n")
+    (tmp_path / "gunicorn.conf.py").write_text(
+        "from tcbase import *\nlocals()['worker'] = '3'\nthreads = 2\n"
+    )
+    assert values(read_config_file(None, str(tmp_path))) == {"bind": ":80", "threads": 2}
+
+
+def test_a_file_in_utf_16_is_told_so(tmp_path: Path) -> None:
+    (tmp_path / "gunicorn.conf.py").write_bytes("workers = 3".encode("utf-16"))
+    (problem,) = read_config_file(None, str(tmp_path)).problems
+    assert problem.endswith("gunicorn.conf.py: there is a zero byte in it; save it as text, in UTF-8")
+
+
 def test_a_mistyped_setting_is_one_that_nobody_reads(tmp_path: Path) -> None:
     (tmp_path / "gunicorn.conf.py").write_text("timeout_ = 5\nprint(timeout_)\nwrokers = 3\n")
     (problem,) = read_config_file(None, str(tmp_path)).problems

@@ -59,7 +59,7 @@ def test_what_is_a_mistake(name: str, value: object, said: str) -> None:
 def test_a_name_that_the_file_reads_is_a_helper() -> None:
     names = {"use_bind": ":80", "timeout_str": "120", "my_post_fork": lambda server, worker: None}
     assert len(problems(**names)) == 3
-    assert namespace_layer(names, lambda name: "conf.py", used=names).problems == []
+    assert namespace_layer(names, lambda name: "conf.py", free=names).problems == []
 
 
 def test_all_mistakes_are_reported_together() -> None:

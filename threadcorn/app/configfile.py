@@ -65,6 +65,8 @@ def _read(path: str, label: str, module_name: str) -> Layer:
             source = file.read()
     except OSError as error:
         return Layer(problems=[f"config file {label}: cannot be read: {error.strerror}"])
+    if b"\0" in source:  # UTF-16: Python's own sentence would have no place in it
+        return Layer(problems=[f"config file {label}: there is a zero byte in it; save it as text, in UTF-8"])
     loader = importlib.machinery.SourceFileLoader(module_name, path)
     spec = importlib.util.spec_from_file_location(module_name, path, loader=loader)
     if spec is None:
@@ -84,17 +86,27 @@ def _read(path: str, label: str, module_name: str) -> Layer:
             del sys.modules[module_name]
         return Layer(problems=[_failure(error, path, label)])
     lines = _Lines(source.decode("utf-8", "replace"), label)
-    return namespace_layer(_own_names(module), lines.place_of, _names_read(tree))
+    names = _own_names(module)
+    read, given = _names_in(tree)
+    return namespace_layer(names, lines.place_of, read | (set(names) - given))
 
 
 def _own_names(module: ModuleType) -> dict[str, Any]:
     return {name: value for name, value in vars(module).items() if not name.startswith("__")}
 
 
-def _names_read(tree: ast.AST) -> set[str]:
-    return {
-        node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
-    }
+def _names_in(tree: ast.AST) -> tuple[set[str], set[str]]:
+    """The names that a file reads, and those that it gives a value itself."""
+    read: set[str] = set()
+    given: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            (read if isinstance(node.ctx, ast.Load) else given).add(node.id)
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            given.add(node.name)
+        elif isinstance(node, ast.alias):
+            given.add(node.asname or node.name)
+    return read, given
 
 
 def _failure(error: Exception | SystemExit, path: str, label: str) -> str:

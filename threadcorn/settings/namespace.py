@@ -20,10 +20,10 @@ _PLAIN = (str, bytes, int, float, list, tuple, dict, set, frozenset, type(None))
 
 
 def namespace_layer(
-    names: Mapping[str, Any], place_of: Callable[[str], str], used: Collection[str] = ()
+    names: Mapping[str, Any], place_of: Callable[[str], str], free: Collection[str] = ()
 ) -> Layer:
-    """The layer of a config file. `place_of(name)` says where in the file a name was given its value; `used`
-    are the names whose values the file itself reads."""
+    """The layer of a config file. `place_of(name)` says where in the file a name was given its value. What is
+    in `free` is nobody's mistake: the file reads it itself, or has it from elsewhere."""
     layer = Layer()
     for name, value in names.items():
         if name.startswith("_") or isinstance(value, ModuleType):
@@ -33,7 +33,7 @@ def namespace_layer(
         # A helper may have the name of a setting that takes no functions: `def bind(): ...`.
         if known:
             layer.given.append(Given(name, name, value, origin))
-        elif name in used:
+        elif name in free:
             # `use_bind = os.getenv("BIND")`, and below it `bind = use_bind`: nobody reads a mistyped setting.
             continue
         elif problem := _mistake(name, value, str(origin)):
