@@ -63,13 +63,40 @@ def test_gunicorns_own_settings_warn_and_say_why() -> None:
     cfg.set("http_protocols", ["h1"])
     assert cfg.warnings == []
     cfg.set("worker_class", "gevent")
-    cfg.set("syslog_addr", "udp://localhost:514")
+    cfg.set("syslog_addr", "udp://logs:514")
     cfg.set("ssl_context", lambda conf, default: default())
     assert [warning.partition(":")[0] for warning in cfg.warnings] == [
         "worker_class has no effect",
         "syslog_addr has no effect",
         "ssl_context has no effect",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("syslog_addr", "udp://localhost:514"),
+        ("asgi_disconnect_grace_period", 3),
+        ("websocket_max_message_size", 16 * 1024 * 1024),
+        ("uwsgi_allow_ips", ["127.0.0.1", "::1"]),
+        ("uwsgi_allow_ips", "127.0.0.1,::1"),
+        ("http2_max_concurrent_streams", "100"),
+        ("http2_initial_window_size", 65535),
+        ("http2_max_frame_size", 16384),
+        ("http2_max_header_list_size", 65536),
+        ("dirty_workers", 0),
+        ("dirty_timeout", 300),
+        ("dirty_threads", "1"),
+        ("dirty_graceful_timeout", 30),
+        ("control_socket_mode", 0o600),
+        ("logger_class", "gunicorn.glogging.Logger"),
+        ("suppress_ragged_eofs", True),
+    ],
+)
+def test_nothing_is_said_about_what_gunicorn_does_anyway(name: str, value: object) -> None:
+    cfg = Config()
+    cfg.set(name, value)
+    assert cfg.warnings == []
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,8 @@ class Foreign:
     def remark(self, label: str, value: Any) -> str:
         """What to say about this value; '' if nothing."""
         empty = value is None or value is False or value in ("", [], {}, ())
-        if empty or value in self.fine or str(value).lower() in self.fine:
+        words = {str(one).lower() for one in self.fine}  # a flag's value is text
+        if empty or value in self.fine or str(value).lower() in words:
             return ""
         return f"{label} has no effect: {self.why}" if not self.refused else f"{label}: {self.why}"
 
@@ -39,6 +40,11 @@ def _flag(name: str) -> str:
 
 def _family(names: str, why: str, *, switch: bool = False) -> dict[str, Foreign]:
     return {name: Foreign(why, (_flag(name),), switch=switch) for name in names.split()}
+
+
+def _numbers(why: str, **defaults: int) -> dict[str, Foreign]:
+    """Settings by name, each with gunicorn's default."""
+    return {name: Foreign(why, (_flag(name),), fine=(number,)) for name, number in defaults.items()}
 
 
 _ASGI = "it is about ASGI, and threadcorn serves WSGI applications"
@@ -71,18 +77,18 @@ FOREIGN: Mapping[str, Foreign] = {
     "root_path": Foreign(_ASGI, ("--root-path",)),
     "asgi_loop": Foreign(_ASGI, ("--asgi-loop",), fine=("auto",)),
     "asgi_lifespan": Foreign(_ASGI, ("--asgi-lifespan",), fine=("auto",)),
-    **_family("asgi_disconnect_grace_period websocket_max_message_size", _ASGI),
+    **_numbers(_ASGI, asgi_disconnect_grace_period=3, websocket_max_message_size=16777216),
     # ---- Reloader ------------------------------------------------------------------------------------
     **_family("reload", _RELOADER, switch=True),
     "reload_engine": Foreign(_RELOADER, ("--reload-engine",), fine=("auto",)),
     "reload_extra_files": Foreign(_RELOADER, ("--reload-extra-file",)),
     # ---- Other protocols -----------------------------------------------------------------------------
     "protocol": Foreign(_UWSGI, ("--protocol",), fine=("http",), refused=True),
-    "uwsgi_allow_ips": Foreign(_UWSGI, ("--uwsgi-allow-from",)),
+    "uwsgi_allow_ips": Foreign(_UWSGI, ("--uwsgi-allow-from",), fine=(["127.0.0.1", "::1"], "127.0.0.1,::1")),
     "http_protocols": Foreign(_HTTP2, ("--http-protocols",), fine=("h1", ["h1"])),
     "http2_cleartext": Foreign(_HTTP2, ("--http2-cleartext",), fine=("off",)),
-    **_family("http2_max_concurrent_streams http2_initial_window_size http2_max_frame_size", _HTTP2),
-    **_family("http2_max_header_list_size", _HTTP2),
+    **_numbers(_HTTP2, http2_max_concurrent_streams=100, http2_initial_window_size=65535),
+    **_numbers(_HTTP2, http2_max_frame_size=16384, http2_max_header_list_size=65536),
     # ---- Paste ---------------------------------------------------------------------------------------
     "paste": Foreign(_PASTE, ("--paste", "--paster"), refused=True),
     "raw_paste_global_conf": Foreign(_PASTE, ("--paste-global",)),
@@ -107,17 +113,17 @@ FOREIGN: Mapping[str, Foreign] = {
         fine=("gunicorn.glogging.logger", "simple"),
     ),
     "syslog": Foreign(_SYSLOG, ("--log-syslog",), switch=True),
-    "syslog_addr": Foreign(_SYSLOG, ("--log-syslog-to",)),
+    "syslog_addr": Foreign(_SYSLOG, ("--log-syslog-to",), fine=("udp://localhost:514",)),
     "syslog_prefix": Foreign(_SYSLOG, ("--log-syslog-prefix",)),
     "syslog_facility": Foreign(_SYSLOG, ("--log-syslog-facility",), fine=("user",)),
     **_family("disable_redirect_access_to_syslog", _SYSLOG, switch=True),
     **_family("enable_backlog_metric", _BACKLOG, switch=True),
     # ---- Dirty workers and control -------------------------------------------------------------------
     "dirty_apps": Foreign(_DIRTY, ("--dirty-app",)),
-    **_family("dirty_workers dirty_timeout dirty_threads dirty_graceful_timeout", _DIRTY),
+    **_numbers(_DIRTY, dirty_workers=0, dirty_timeout=300, dirty_threads=1, dirty_graceful_timeout=30),
     **{name: Foreign(_DIRTY) for name in ("on_dirty_starting", "dirty_post_fork")},
     **{name: Foreign(_DIRTY) for name in ("dirty_worker_init", "dirty_worker_exit")},
-    **_family("control_socket_mode", _CONTROL_MODE),
+    "control_socket_mode": Foreign(_CONTROL_MODE, ("--control-socket-mode",), fine=(0o600, "0600", "0o600")),
     # Asks for what is so anyway.
     "control_socket_disable": Foreign(_CONTROL, ("--no-control-socket",), switch=True, fine=(True, "true")),
 }
