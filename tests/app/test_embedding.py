@@ -124,6 +124,9 @@ def pre_request(worker, req):
     req.headers.append(("X-Two", "2"))
     req.headers.remove(("X-GONE", headers["X-GONE"]))
 
+def post_request(worker, req, environ, resp):
+    raise SystemExit(3)
+
 def app(environ, start_response):
     names = "HTTP_X_REQUEST_ID", "HTTP_X_TWO", "HTTP_X_GONE", "HTTP_X_KEPT", "CONTENT_LENGTH"
     body = repr([environ.get(name) for name in names]).encode()
@@ -135,6 +138,7 @@ class Standalone(BaseApplication):
         self.cfg.set("bind", os.environ["BIND"])
         self.cfg.set("ready_fd", os.environ["READY_FD"])
         self.cfg.set("pre_request", pre_request)
+        self.cfg.set("post_request", post_request)
 
     def load(self):
         return app
@@ -149,6 +153,10 @@ def test_the_application_sees_the_headers_that_a_hook_has_changed() -> None:
         answer = server.get("/a%0Ab/%C3%BC?x=1", method="POST", body=b"a=b", headers=headers)
         assert answer.body == b"['made-by-a-hook', '1, 2', None, '2', '3']"
         eventually(lambda: "HOOK /a%0Ab/%C3%BC 127.0.0.1 int" in server.log)
+        # Whatever a hook raises costs a line of the log, not the worker.
+        eventually(lambda: "Exception in post_request hook" in server.log)
+        assert server.get("/", headers=headers).status == 200
+        assert "A pool thread failed" not in server.log
 
 
 @pytest.mark.parametrize(

@@ -202,7 +202,7 @@ class Service:
         if hooks.post_request is not None:
             try:
                 hooks.post_request(hooks.worker, view, environ, ResponseView(response, outcome))
-            except Exception:  # noqa: BLE001 - a hook or a log must not cost the request
+            except BaseException:  # noqa: BLE001 - a hook must not cost the worker, not even by sys.exit()
                 self._log.exception("Exception in post_request hook")
         if outgoing is not None and outgoing.over(response.keep and conn.intake is None):
             return outcome
