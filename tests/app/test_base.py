@@ -259,6 +259,41 @@ def test_the_words_of_a_program_with_a_command_line_of_its_own_are_its_own() -> 
     assert (app.cfg.bind, app.cfg.wsgi_app) == (("127.0.0.1:0",), None)
 
 
+class TestReadingAFile:
+    """By gunicorn's name for it, which its users call wherever configuration is collected."""
+
+    class Site(Application):
+        def load_config(self) -> None:
+            self.load_config_from_module_name_or_filename("conf.txt")
+
+        def load(self) -> Any:
+            return hello
+
+    def test_in_load_config(self, tmp_path: Path) -> None:
+        (tmp_path / "conf.txt").write_text("workers = 3")
+        app = self.Site(argv=[])
+        assert (app.cfg.workers, app.cfg.origins["workers"].source.value) == (3, "config file")
+        (tmp_path / "conf.txt").write_text("workers = 4")
+        assert app.reload().workers == 4
+
+    def test_in_init_it_is_weaker_than_the_command_line(self, tmp_path: Path) -> None:
+        class InInit(Application):
+            def init(self, parser: Any, opts: Any, args: list[str]) -> None:
+                self.load_config_from_file("file:conf.txt")
+
+        (tmp_path / "conf.txt").write_text("workers = 3; threads = 3")
+        app = InInit(argv=["--threads", "2"])
+        assert (app.cfg.workers, app.cfg.threads) == (3, 2)
+
+    def test_a_mistake_in_it_is_told(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (tmp_path / "conf.txt").write_text("workers = 'many'")
+        with pytest.raises(SystemExit) as caught:
+            self.Site(argv=[])
+        assert caught.value.code == ExitCode.USAGE
+        said = capsys.readouterr().err
+        assert "workers: expected a whole number or 'auto', got 'many' (config file" in said
+
+
 class Named(WSGIApplication):
     """The usual program that derives from the command's application."""
 

@@ -28,7 +28,13 @@ OTHERS = {
 #: Names in small letters with an underscore that are no settings, by the page that has them.
 NO_SETTINGS = {
     "coming-from-gunicorn.md": {"app_uri"},  # an attribute of WSGIApplication
-    "embedding.md": {"app_uri", "num_workers", "peer_addr", "status_code"},  # and of what hooks get
+    "embedding.md": {
+        "app_uri",
+        "load_config_from_module_name_or_filename",
+        "num_workers",  # this and the others: attributes of what hooks get
+        "peer_addr",
+        "status_code",
+    },
     "metrics.md": {"prometheus_client", "ready_wait", "full_queue", "standing_queue"},  # values of labels
     "overload.md": {"full_queue", "standing_queue"},
 }

@@ -297,6 +297,13 @@ class Application(BaseApplication):
         self.words_understood = command.positional is not None
         sources.fill(self.cfg, self._read_config_file, words_are_ours=self.words_name_application)
 
+    def load_config_from_module_name_or_filename(self, location: str) -> None:
+        """Take a config file (PATH, file:PATH, python:MODULE) into `cfg`, as `-c` would: for `init()`, or for
+        a `load_config()` of the program's own. Mistakes are told when the configuration is finished."""
+        self.cfg.apply(self._read_config_file(location))
+
+    load_config_from_file = load_config_from_module_name_or_filename
+
     def _read_config_file(self, named: str | None) -> Layer:
         return read_config_file(named, self._directory)
 
