@@ -62,7 +62,8 @@ class Settings:
         "all of those are taken. May be given several times. $PORT alone means 0.0.0.0:$PORT.",
         "-b", "--bind", metavar="ADDRESS", env=(("PORT", _any_host),), parse=values.bind_addresses)
     backlog: int = row(2048, S.SOCKET, _RESTART, "How many connections may wait to be accepted, for each "
-        "worker and address.", "--backlog", unit="connections", ge=1, le=65535)
+        "worker and address. The kernel's own limit is net.core.somaxconn.", "--backlog",
+        unit="connections", ge=1, le=2**31 - 1)
     shard: bool = row(True, S.SOCKET, _RESTART, "Every worker has its own listening socket (SO_REUSEPORT). "
         "Without it the workers share one.", "--shard", "--reuse-port", aliases=("reuse_port",))
     steering: bool = row(True, S.SOCKET, _RESTART, "A kernel filter keeps new connections away from workers "
@@ -180,7 +181,7 @@ class Settings:
         "--limit-request-head", unit="bytes", ge=64, le=16 * MIB)
     header_map: str = row("drop", S.SECURITY, _WORKERS, "Header names with an underscore, which WSGI cannot "
         "tell from a dash: drop the field, refuse the request, or be dangerous and let both in.",
-        "--header-map", choices=("drop", "refuse", "dangerous"))
+        "--header-map", choices=("drop", "refuse", "dangerous"), parse=values.word)
     forwarded_allow_ips: tuple[str, ...] = row(("127.0.0.1", "::1"), S.SECURITY, _WORKERS, "Addresses and "
         "networks of proxies that may say what scheme, address and mount point the client sees; * for "
         "everybody. Peers on a unix socket always may.", "--forwarded-allow-ips", metavar="ADDRESSES",
@@ -198,7 +199,7 @@ class Settings:
         "REMOTE_ADDR is the connection's.", "--forwarded-hops", ge=0, le=32)
     forwarded_source: str = row("x-forwarded-for", S.SECURITY, _WORKERS, "The one field of the two that the "
         "proxies write. The other one is the client's, who may write anything.", "--forwarded-source",
-        choices=("x-forwarded-for", "forwarded"))
+        choices=("x-forwarded-for", "forwarded"), parse=values.word)
     proxy_protocol: str = row("off", S.SECURITY, _WORKERS, "Every connection begins with an announcement "
         "of the PROXY protocol: off, v1, v2, or auto for both versions. One without it is refused.",
         "--proxy-protocol", metavar="{off,v1,v2,auto}", bare="auto", parse=values.proxy_protocol)
@@ -249,7 +250,7 @@ class Settings:
         "once, with what it runs. 0: never.", "--max-worker-memory-hard", unit="bytes", ge=0)
     memory_measure: str = row("pss", S.HEALTH, _LIVE, "What counts as a worker's memory: pss (shared pages "
         "by share), uss (its own pages only) or rss (everything, shared pages in every worker).",
-        "--memory-measure", choices=("pss", "uss", "rss"))
+        "--memory-measure", choices=("pss", "uss", "rss"), parse=values.word)
     max_worker_lifetime: float = row(0.0, S.HEALTH, _LIVE, "Replace a worker after so long. 0: never.",
         "--max-worker-lifetime", unit="seconds", ge=0)
     max_worker_lifetime_jitter: float = row(0.0, S.HEALTH, _LIVE, "Up to so much more, at random.",

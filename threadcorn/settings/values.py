@@ -55,9 +55,14 @@ def parse_value(row: Row, value: Any) -> Any:
 def _check_bounds(row: Row, number: float) -> None:
     unit = f" {row.unit}" if row.unit else ""
     if row.ge is not None and number < row.ge:
-        raise ValueError(f"must be at least {row.ge:g}{unit}, got {number:g}")
+        raise ValueError(f"must be at least {_plain(row.ge)}{unit}, got {_plain(number)}")
     if row.le is not None and number > row.le:
-        raise ValueError(f"must be at most {row.le:g}{unit}, got {number:g}")
+        raise ValueError(f"must be at most {_plain(row.le)}{unit}, got {_plain(number)}")
+
+
+def _plain(number: float) -> str:
+    """Without an exponent: nobody would find their 100000000 in 1e+08."""
+    return str(int(number)) if number == int(number) else f"{number:g}"
 
 
 def seconds(value: Any) -> float:
