@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,22 @@ class TestStandalone:
         with pytest.raises(BootError, match=r"asynchronous \(ASGI\)") as caught:
             Standalone(asgi).wsgi()
         assert caught.value.exit_code == ExitCode.APP_NOT_LOADABLE
+
+    def test_it_cannot_run_beside_other_threads(self, capsys: pytest.CaptureFixture[str]) -> None:
+        app = Standalone(hello, {"bind": "127.0.0.1:0"})
+        codes: list[object] = []
+
+        def run() -> None:
+            with pytest.raises(SystemExit) as caught:
+                app.run()
+            codes.append(caught.value.code)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join(30)
+        said = capsys.readouterr().err
+        assert (codes, "Traceback" in said) == ([ExitCode.BOOT_FAILED], False)
+        assert "must be run in the main thread" in said
 
     def test_the_application_is_loaded_once(self) -> None:
         calls: list[int] = []

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from enum import Enum, unique
 from types import FrameType
 
+from threadcorn.errors import BootError
 from threadcorn.system import altstack
 
 Sig = signal.Signals
@@ -104,7 +105,7 @@ def _handler(number: int, frame: FrameType | None) -> None:
 
 
 class SignalReader:
-    """Receives `numbers` as bytes on a descriptor. Main thread only; one at a time in a process.
+    """Receives `numbers` as bytes on a descriptor. In the main thread, else BootError; one in a process.
 
     `early`: until `listen` is called these are only remembered, and the others do what they did before. A
     server that boots must not be ended by a HUP or USR1 that came a moment too soon, but TERM ends an import
@@ -119,7 +120,15 @@ class SignalReader:
         self._came = bytearray()
         altstack.widen()
         self._old_wakeup: int | None = None
-        self._old = {Sig(number): signal.signal(number, self._remember) for number in early}
+        try:
+            self._old = {Sig(number): signal.signal(number, self._remember) for number in early}
+        except ValueError:
+            self._reader.close()
+            self._writer.close()
+            raise BootError(
+                "the server must be run in the main thread of its process: signals come to no other",
+                "Beside other code it can be a process of its own, multiprocessing.Process(target=...).",
+            ) from None
         if not self._old:
             self.listen()
 
