@@ -307,3 +307,42 @@ def test_file_wrapper_without_a_file_is_read() -> None:
     response.start_response("200 OK", [("Content-Length", "6")])
     response.deliver(FileWrapper(io.BytesIO(b"abcdef"), 4))
     assert wire.body == b"abcdef"
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 5, 100])
+@pytest.mark.parametrize("length", [0, 1, 4, 9, 10])
+def test_a_file_that_is_read_ends_at_the_content_length(length: int, size: int) -> None:
+    """PEP 3333: until the end of the file, or until Content-Length bytes. So does what the kernel sends."""
+    response, wire = make()
+    response.start_response("200 OK", [("Content-Length", str(length))])
+    file = io.BytesIO(b"0123456789")
+    response.deliver(FileWrapper(file, size))
+    assert (wire.body, response.keep) == (b"0123456789"[:length], True)
+    assert file.tell() < length + size
+
+
+def test_a_file_that_is_shorter_than_the_content_length_looks_cut() -> None:
+    response, _ = make()
+    response.start_response("200 OK", [("Content-Length", "11")])
+    with pytest.raises(ShortResponse):
+        response.deliver(FileWrapper(io.BytesIO(b"0123456789"), 4))
+    assert not response.keep
+
+
+def test_what_was_written_counts_before_the_file() -> None:
+    response, wire = make()
+    response.start_response("200 OK", [("Content-Length", "5")])(b"ab")
+    response.deliver(FileWrapper(io.BytesIO(b"cdefgh")))
+    assert wire.body == b"abcde"
+
+
+def test_a_wrapper_of_the_applications_own_is_iterated() -> None:
+    class Shouted(FileWrapper):
+        def __next__(self) -> bytes:
+            return super().__next__().upper()
+
+    response, wire = make()
+    wire.file_span = lambda filelike: (0, 0, 6)  # type: ignore[method-assign]
+    response.start_response("200 OK", [("Content-Length", "6")])
+    response.deliver(Shouted(io.BytesIO(b"abcdef"), 4))
+    assert wire.body == b"ABCDEF"

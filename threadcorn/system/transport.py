@@ -268,28 +268,37 @@ class Outbox:
             self.size = self._memory = 0
 
 
+#: Files whose reading is that of their descriptor. Exactly these: what is derived of them may read otherwise.
+_FILES = frozenset((io.BufferedReader, io.BufferedRandom, io.FileIO))
+
+
 def regular_file(filelike: Any) -> tuple[int, int, int] | None:
     """Descriptor, offset and bytes left of the regular file behind an object, None when there is none.
 
-    Only a regular file has a length that can be promised, and only one whose descriptor is the data: a gzip
-    file has a descriptor too, and so does a text file whose buffer is ahead of its offset; both answer `tell`
-    with something else than what sendfile(2) would start from.
+    Only a regular file has a length that can be promised, and only one whose `read` gives what its
+    descriptor holds: a gzip file has a descriptor, too, also inside a buffer, and so has what deciphers a
+    file that it calls `file`. A file of which nothing is left is read: those of /proc say so of themselves.
     """
-    if isinstance(filelike, io.TextIOBase) or not isinstance(
-        filelike, (io.BufferedReader, io.BufferedRandom, io.FileIO)
-    ):
-        filelike = getattr(filelike, "file", None)  # tempfile's wrappers
-        if not isinstance(filelike, (io.BufferedReader, io.BufferedRandom, io.FileIO)):
-            return None
     try:
-        descriptor = filelike.fileno()
-        offset = filelike.tell()
+        file: Any = filelike
+        if type(file) not in _FILES:
+            # tempfile's wrapper, Django's File: what they read is what the file in them reads.
+            file = getattr(filelike, "file", None)
+            if type(file) not in _FILES:
+                return None
+            read = getattr(filelike, "read", None)
+            if getattr(read, "__wrapped__", read) != file.read:
+                return None
+        if type(getattr(file, "raw", file)) is not io.FileIO:
+            return None
+        descriptor = file.fileno()
+        offset = file.tell()
         status = os.fstat(descriptor)
     except (OSError, ValueError):
         return None
-    if not stat.S_ISREG(status.st_mode):
+    if not stat.S_ISREG(status.st_mode) or status.st_size <= offset:
         return None
-    return descriptor, offset, max(0, status.st_size - offset)
+    return descriptor, offset, status.st_size - offset
 
 
 def waited(sock: socket.socket) -> float:

@@ -283,8 +283,10 @@ class Response:
                     raise TypeError(f"a block of a response must be bytes, not {type(block).__name__}")
             self.whole(result[0] if len(result) == 1 else b"".join(result))  # type: ignore[index,arg-type]
             return
-        if isinstance(result, FileWrapper) and not self.committed and self._send_file(result):
-            return
+        if type(result) is FileWrapper:  # one derived from it may iterate otherwise
+            if not self.committed and self._send_file(result):
+                return
+            result = self._read_file(result)
         for block in result:
             if block:
                 self.write(block)
@@ -347,6 +349,16 @@ class Response:
         elif self.sent < self._declared:
             self.keep = False
             raise ShortResponse(f"the application sent {self.sent} of {self._declared} bytes")
+
+    def _read_file(self, wrapper: FileWrapper) -> Iterator[bytes]:
+        """The blocks of a file, to its end or to Content-Length bytes, whichever comes first (PEP 3333)."""
+        if self._parts is None or self._declared < 0:
+            yield from wrapper
+            return
+        left = self._declared - self.sent
+        while left > 0 and (block := next(wrapper, b"")):
+            yield block[:left]
+            left -= len(block)
 
     def _send_file(self, wrapper: FileWrapper) -> bool:
         found = self._out.file_span(wrapper.filelike) if self._parts is not None else None
