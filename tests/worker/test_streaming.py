@@ -136,6 +136,40 @@ def test_what_breaks_the_rules_ends_the_connection(server: ServerProcess) -> Non
         assert connection.to_end() == (b"", "closed")
 
 
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"+3\r\nabc\r\n0\r\n\r\n", 400),
+        (b"3\r\nabcXX0\r\n\r\n", 400),
+        (b"3\r\nabc\r\n0\r\nHost: u\r\n\r\n", 400),
+        (b"3\r\nabc\r\n7fffffffffffffff\r\n", 413),
+    ],
+)
+@pytest.mark.parametrize("method", ["POST", "HEAD"])
+def test_what_breaks_the_rules_while_it_is_read_is_told(
+    server: ServerProcess, method: str, body: bytes, status: int
+) -> None:
+    """Nothing of the answer has left, and the application had its chance to say something else."""
+    wire = post("/read", "Transfer-Encoding: chunked", body).replace(b"POST", method.encode())
+    for pieces in ([wire], [wire[: -len(body) + 5], wire[-len(body) + 5 :]]):
+        with server.connect() as connection:
+            for piece in pieces:
+                connection.send(piece)
+            connection.send(b"GET /list HTTP/1.1\r\nHost: t\r\n\r\n")
+            reply = connection.reply(method=method)
+            assert (reply.status, reply.keeps) == (status, False)
+            assert connection.to_end() == (b"", "closed")
+
+
+def test_what_breaks_the_rules_in_mid_answer_looks_cut(server: ServerProcess) -> None:
+    with server.connect() as connection:
+        connection.send(post("/echo", "Transfer-Encoding: chunked", b"a\r\n0123456789\r\n"))
+        assert not connection.silent(10)
+        connection.send(b"+3\r\nabc\r\n")
+        got, how = connection.to_end()
+        assert (got.partition(b"\r\n\r\n")[2], how) == (b"a\r\n0123456789\r\n", "closed")
+
+
 def test_a_client_that_has_gone_in_the_middle_ends_nothing_else(server: ServerProcess) -> None:
     with server.connect() as connection:
         connection.send(post("/list", "Content-Length: 100", b"abc"))

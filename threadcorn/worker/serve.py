@@ -11,6 +11,7 @@ import logging
 import socket
 import struct
 from collections.abc import Callable, Iterable
+from http import HTTPStatus
 from time import monotonic_ns, thread_time_ns, time
 from typing import Any
 
@@ -19,7 +20,7 @@ from threadcorn.http1.response import error_response
 from threadcorn.worker.connection import IDLE, Connection, Phase
 from threadcorn.worker.outgoing import Outgoing
 from threadcorn.worker.reactor import Reactor
-from threadcorn.worker.streaming import BodySource
+from threadcorn.worker.streaming import BodyCut, BodySource
 from threadcorn.worker.stuck import TIMED_OUT, Guard, Interrupted, Stuck
 from threadcorn.worker.timing import TimedResponse, Watch
 from threadcorn.wsgi.gateway import ClientGone, Response, Unsendable, WrongLength
@@ -184,7 +185,7 @@ class Service:
             conn.broken = True  # the answer has been given, or cannot be completed
         if self._access.enabled:
             fields = response.fields if response.committed and not late else []
-            status = response.status if response.committed else "500 Internal Server Error"
+            status = response.status if response.committed else outcome or "500 Internal Server Error"
             if late:
                 status = TIMED_OUT
             try:
@@ -228,7 +229,10 @@ class Service:
         response.dead()
         if isinstance(error, ClientGone) and not isinstance(error, Unsendable):
             self._log.debug("Client %s went away: %s (%s)", conn.peer, line, error)
-            return ""
+            if not isinstance(error, BodyCut) or not error.status or response.committed:
+                return ""
+            # It broke the rules in a body that the application was reading, and waits for an answer.
+            return self._refuse(conn, request, error.status, str(error))
         if isinstance(error, Interrupted):
             return TIMED_OUT  # the caretaker has told it, and answered
         self.errors += 1
@@ -242,13 +246,16 @@ class Service:
                 conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 conn.broken = True
             return response.status
+        return self._refuse(conn, request, 500)
+
+    def _refuse(self, conn: Connection, request: Request, status: int, detail: str = "") -> str:
         if conn.broken:
             return ""
         try:
-            conn.write(error_response(500, body=request.method != "HEAD"))
+            conn.write(error_response(status, detail, body=request.method != "HEAD"))
         except ClientGone:
             return ""
-        return "500 Internal Server Error"
+        return f"{status} {HTTPStatus(status).phrase}"
 
     def _end(self, conn: Connection, request: Request, response: Response) -> None:
         keep = response.keep

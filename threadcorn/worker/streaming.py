@@ -24,7 +24,12 @@ HALF = "the client closed in the middle of the body"
 
 
 class BodyCut(ClientGone):
-    """The body ended, or broke the rules, before it was complete."""
+    """The body ended, or broke the rules, before it was complete. `status` is what the client is to be told,
+    0 when it has gone."""
+
+    def __init__(self, reason: str, status: int = 0) -> None:
+        super().__init__(reason)
+        self.status = status
 
 
 class BodySource:
@@ -41,7 +46,7 @@ class BodySource:
             request.keep = False
         self._blocks: list[bytes] = []
         self._size = 0
-        self._failed: str | None = None
+        self._failed: tuple[str, int] | None = None  # not the exception: its traceback would keep all of us
         self._waited = 0.0  # seconds this thread was held by the client since the last judgement
         self._received = 0  # bytes since then
 
@@ -54,15 +59,15 @@ class BodySource:
         """At least one byte and at most `size`; b"" at the end. Raises BodyCut."""
         blocks = self._blocks
         while not blocks:
-            if self._failed:
-                raise BodyCut(self._failed)
+            if self._failed is not None:
+                raise BodyCut(*self._failed)
             if self.complete:
                 return b""
             try:
                 self._receive()
             except (OSError, ProtocolViolation) as error:
-                self._failed = str(error) or type(error).__name__
-                raise BodyCut(self._failed) from None
+                self._failed = _told(error)
+                raise BodyCut(*self._failed) from None
         block = blocks[0]
         if len(block) <= size:
             del blocks[0]
@@ -90,7 +95,7 @@ class BodySource:
         self._blocks.extend(block for block in blocks if block)
         self._size += sum(map(len, blocks))
         if self._size > conn.reactor.limits.max_body_size:
-            raise BodyCut("the body is longer than max_body_size")
+            raise BodyCut("the body is longer than max_body_size", 413)
         if self._decoder.done:
             conn.rest = self._decoder.leftover
 
@@ -110,7 +115,7 @@ class BodySource:
                 self._waited += monotonic() - before
                 if self._waited >= limits.body_timeout:
                     if self._received < max(1.0, limits.body_min_rate * self._waited):
-                        raise BodyCut("the body did not arrive in time") from None
+                        raise BodyCut("the body did not arrive in time", 408) from None
                     self._waited, self._received = 0.0, 0
             else:
                 self._received += len(data)
@@ -139,7 +144,7 @@ class BodySource:
             except (BlockingIOError, InterruptedError):
                 return False
             except (OSError, ProtocolViolation) as error:
-                self._failed = str(error) or type(error).__name__
+                self._failed = _told(error)
             if drop:
                 self._blocks.clear()
         return self.complete
@@ -153,5 +158,12 @@ class BodySource:
 
     def close(self) -> None:
         # Whoever kept `wsgi.input` must not read what the next request brings.
-        self._failed = self._failed or "the request has ended"
+        self._failed = self._failed or ("the request has ended", 0)
         self._blocks.clear()
+
+
+def _told(error: OSError | ProtocolViolation) -> tuple[str, int]:
+    """Why a body was cut, and the status for a client that is still there."""
+    if isinstance(error, ProtocolViolation):
+        return error.reason, error.status
+    return str(error) or type(error).__name__, getattr(error, "status", 0)
