@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import enum
 import io
 import sys
 from typing import Any
 
 import pytest
 
+from threadcorn.http1 import response as heads
+from threadcorn.wsgi import gateway
 from threadcorn.wsgi.gateway import FileWrapper, LongResponse, Response, ShortResponse
 
 TEXT = [("Content-Type", "text/plain")]
@@ -205,6 +208,35 @@ def test_a_checked_line_is_remembered_only_when_it_was_good() -> None:
         response, _ = make()
         with pytest.raises(ValueError, match="forbidden"):
             response.start_response("200 OK", [("X-Bad", "a\nb")])
+
+
+class Text(str):
+    """What templates and translations give: a string of a type of its own."""
+
+    __slots__ = ()
+
+
+class Name(str, enum.Enum):
+    """Formats itself as `Name.PLACE`, up to Python 3.11 and from then on."""
+
+    PLACE = "X-Place"
+    CREATED = "201 Created"
+
+
+@pytest.mark.parametrize("remembered", [False, True])
+def test_a_string_of_another_type_is_a_string(monkeypatch: pytest.MonkeyPatch, remembered: bool) -> None:
+    """Whether one passes must not depend on what has been sent before."""
+    for cache in ("FIELD_NAMES", "FIELD_LINES", "STATUS_LINES"):
+        monkeypatch.setattr(heads, cache, {})
+        monkeypatch.setattr(gateway, cache, getattr(heads, cache))
+    if remembered:
+        make()[0].start_response("201 Created", [("X-Name", "a"), ("X-Place", "here"), ("X-Latin", "\xe9")])
+    response, wire = make()
+    headers = [(Text("X-Name"), Text("a")), (Name.PLACE, "here"), ("X-Latin", Text("\xe9"))]
+    response.start_response(Name.CREATED, headers)
+    response.deliver([b"x"])
+    assert wire.head[0] == "HTTP/1.1 201 Created"
+    assert {"X-Name: a", "X-Place: here", "X-Latin: \xe9"} <= set(wire.head)
 
 
 def test_hop_by_hop_fields_are_dropped_and_close_is_heeded() -> None:

@@ -86,8 +86,9 @@ def learn_name(name: str) -> tuple[str, Kind]:
 
     Raises TypeError when it is no `str`, ValueError when it is no token (RFC 9110 section 5.1).
     """
-    if type(name) is not str:
+    if not isinstance(name, str):
         raise TypeError(f"response header name must be str, not {type(name).__name__}: {name!r}")
+    name = str.__str__(name)  # an enum of strings formats itself otherwise
     if not _TOKEN.match(name):
         raise ValueError(f"response header name is not a token: {name!r}")
     known = (f"\r\n{name}: ", _KINDS.get(name.lower(), Kind.PLAIN))
@@ -102,8 +103,9 @@ def learn_status(status: str) -> tuple[bytes, bool]:
     Raises TypeError when it is no `str`, ValueError when it is not three digits from 200 to 599, a
     space and a reason without controls. Interim responses do not come this way.
     """
-    if type(status) is not str:
+    if not isinstance(status, str):
         raise TypeError(f"response status must be str, not {type(status).__name__}: {status!r}")
+    status = str.__str__(status)
     if not _STATUS.match(status):
         raise ValueError(f"response status must be like '200 OK', from 200 to 599: {status!r}")
     known = (f"HTTP/1.1 {status}".encode("latin-1"), status[:3] in BODYLESS)
@@ -114,7 +116,7 @@ def learn_status(status: str) -> tuple[bytes, bool]:
 
 def check_value(name: str, value: str) -> None:
     """Raise when a field value is no `str` or holds a control character or one beyond latin-1."""
-    if type(value) is not str:
+    if not isinstance(value, str):
         raise TypeError(f"value of response header {name!r} must be str, not {type(value).__name__}")
     if not _VALUE.match(value):
         raise ValueError(f"value of response header {name!r} holds a forbidden character: {value!r}")
