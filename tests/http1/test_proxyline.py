@@ -13,6 +13,8 @@ from threadcorn.http1.proxyline import SIGNATURE, Announced, announced
 V4 = socket.inet_aton("9.8.7.6") + socket.inet_aton("127.0.0.1") + struct.pack("!HH", 1111, 80)
 V6 = socket.inet_pton(socket.AF_INET6, "2001:db8::1") * 2 + struct.pack("!HH", 1111, 80)
 
+MAPPED = socket.inet_pton(socket.AF_INET6, "::ffff:9.8.7.6") * 2 + struct.pack("!HH", 1111, 80)
+
 
 def second(command: int, family: int, payload: bytes, length: int | None = None) -> bytes:
     size = len(payload) if length is None else length
@@ -32,6 +34,10 @@ GOOD = [
     (second(0x21, 0x00, b""), None, ""),
     (second(0x20, 0x11, V4), None, ""),
     (second(0x20, 0x00, b""), None, ""),
+    (b"PROXY TCP6 2001:DB8:0::1 ::1 1111 80\r\n", "2001:db8::1", "1111"),
+    (b"PROXY TCP6 ::FFFF:9.8.7.6 ::1 1111 80\r\n", "::ffff:9.8.7.6", "1111"),
+    (b"PROXY TCP6 ::ffff:908:706 ::1 1111 80\r\n", "::ffff:9.8.7.6", "1111"),
+    (second(0x21, 0x21, MAPPED), "::ffff:9.8.7.6", "1111"),
 ]
 
 BAD = [

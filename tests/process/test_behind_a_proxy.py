@@ -79,6 +79,7 @@ TABLE = [
     ("hops2", "/", [("X-Forwarded-For", '"6.6.6.6, 9.8.7.6, "10.0.0.1')], CLIENT),
     ("net", "/", [("X-Forwarded-For", "9.8.7.6:1234")], {**CLIENT, "REMOTE_PORT": "1234"}),
     ("net", "/", [("X-Forwarded-For", "[2001:db8::1]:9")], {"REMOTE_ADDR": "2001:db8::1"}),
+    ("net", "/", [("X-Forwarded-For", "::FFFF:9.8.7.6")], {"REMOTE_ADDR": "::ffff:9.8.7.6"}),
     ("net", "/", [("X-Forwarded-For", "unknown")], HERE),
     ("net", "/", [("X-Forwarded-For", "9.8.7.6<script>")], HERE),
     ("net", "/", [("X-Forwarded-For", "")], HERE),

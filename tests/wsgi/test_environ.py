@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import wsgiref.util
 from dataclasses import dataclass
 from wsgiref.validate import check_environ
 
@@ -48,6 +49,9 @@ def test_the_validator_of_the_standard_library_finds_nothing(listener: Listener,
 def test_name_and_port_are_those_of_the_listener_and_never_empty() -> None:
     environ = template(Settings(), TCP)
     assert (environ["SERVER_NAME"], environ["SERVER_PORT"]) == ("127.0.0.1", "8000")
+    environ = template(Settings(), Listener(Address("::1", 8000)))
+    assert (environ["SERVER_NAME"], environ["SERVER_PORT"]) == ("[::1]", "8000")
+    assert wsgiref.util.application_uri(environ) == "http://[::1]:8000/"
     environ = template(Settings(), UNIX)
     assert (environ["SERVER_NAME"], environ["SERVER_PORT"]) == ("localhost", "80")
     environ = template(Settings(), UNIX, "https")

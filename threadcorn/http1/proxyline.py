@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from threadcorn.errors import ProtocolViolation
+from threadcorn.http1.rules import address_text
 
 __all__ = ["MODES", "Announced", "announced"]
 
@@ -76,7 +77,7 @@ def _address(kind: type[IPv4Address | IPv6Address], field: bytes) -> str:
     # A zone ("%eth0") means something on the proxy's machine only.
     if b"%" not in field:
         try:
-            return str(kind(field.decode("ascii")))
+            return address_text(kind(field.decode("ascii")))
         except ValueError:
             pass
     raise _wrong("an address that is none of its family")
@@ -116,7 +117,7 @@ def _second(data: bytes) -> Announced | None:
     packed = data[16:20] if family == 0x11 else data[16:32]
     at = 24 if family == 0x11 else 48
     kind = IPv4Address if family == 0x11 else IPv6Address
-    return Announced(size, str(kind(packed)), str(data[at] << 8 | data[at + 1]))
+    return Announced(size, address_text(kind(packed)), str(data[at] << 8 | data[at + 1]))
 
 
 def _wrong(what: str) -> ProtocolViolation:

@@ -11,7 +11,7 @@ be read. What it learns is kept in small bounded caches (`KEYS`, `HOSTS`, `KEEPS
 from __future__ import annotations
 
 import re
-from ipaddress import AddressValueError, IPv6Address
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -24,6 +24,7 @@ __all__ = [
     "KEYS",
     "METHODS",
     "Target",
+    "address_text",
     "content_length",
     "is_host",
     "key_of",
@@ -137,6 +138,13 @@ def is_host(host: str | None) -> bool:
             HOSTS.clear()
         HOSTS.add(host)
     return True
+
+
+def address_text(address: IPv4Address | IPv6Address) -> str:
+    """An address as the kernel writes it: of an IPv4 client of a socket for both families, Python writes one
+    part in hexadecimal (until 3.13), and nobody would find that in a log or a list."""
+    mapped = getattr(address, "ipv4_mapped", None)
+    return str(address) if mapped is None else f"::ffff:{mapped}"
 
 
 # -- framing -------------------------------------------------------------------------------------------

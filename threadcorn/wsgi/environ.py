@@ -66,9 +66,11 @@ def template(settings: Settings, listener: Listener, scheme: str = "http") -> di
     """The constants of all requests that come in at `listener`.
 
     SERVER_NAME and SERVER_PORT are those of the listener, never of a field of the request, and never
-    empty: a unix socket has no port, so it says what a client of the scheme would assume.
+    empty: a unix socket has no port, so it says what a client of the scheme would assume. An IPv6 address
+    stands in brackets (RFC 3875 section 4.1.14), so that name and port make a URL.
     """
     address = listener.address
+    name = f"[{address.host}]" if ":" in address.host else address.host
     return {
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": scheme,
@@ -81,7 +83,7 @@ def template(settings: Settings, listener: Listener, scheme: str = "http") -> di
         "wsgi.file_wrapper": FileWrapper,
         "wsgi.input": None,
         "SERVER_SOFTWARE": f"threadcorn/{__version__}",
-        "SERVER_NAME": address.host or "localhost",
+        "SERVER_NAME": name or "localhost",
         "SERVER_PORT": str(address.port) if address.port else DEFAULT_PORTS[scheme],
         "SCRIPT_NAME": "",
         "REMOTE_ADDR": "",

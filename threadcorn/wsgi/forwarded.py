@@ -11,6 +11,7 @@ from ipaddress import IPv6Address, ip_address
 from typing import Any
 
 from threadcorn.errors import ProtocolViolation
+from threadcorn.http1.rules import address_text
 
 __all__ = ["Forwarding"]
 
@@ -174,4 +175,4 @@ def _node(text: str) -> tuple[str, str] | None:
         return None
     if isinstance(address, IPv6Address) != wanted_v6 or "%" in host:
         return None
-    return str(address), port
+    return address_text(address), port
