@@ -59,6 +59,13 @@ def test_f28_a_full_disk_costs_what_does_not_fit_into_memory_and_nothing_else() 
         with server.connect() as client:
             assert client.get("/", method="POST", body=b"x" * 3000).body == b"x" * 3000
             assert client.get("/", method="POST", body=b"x" * 100_000).status in (503, 500)
+        # What is still in the buffer of the file cannot be written when the file is closed, either.
+        for size, step in ((16_385, 16_385), (16_385, 1000), (20_000, 20_000), (20_000, 1000)):
+            with server.connect() as client:
+                client.send(b"POST / HTTP/1.1\r\nHost: t\r\nContent-Length: %d\r\n\r\n" % size)
+                client.send_slowly(b"x" * size, step)
+                assert client.reply().status == 503
+            assert server.workers() == [worker]
         slow = server.connect(receive_buffer=4096)
         slow.request("/flood")
         got, how = slow.to_end(within=20)

@@ -9,6 +9,7 @@ says what the next bytes mean.
 from __future__ import annotations
 
 import tempfile
+from contextlib import suppress
 from io import BytesIO
 from typing import IO
 
@@ -160,7 +161,8 @@ class Body:
         self._uncount()
         self._chunks.clear()
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # it writes what is in its buffer first, and the disk may be full
+                self._file.close()
 
 
 class Intake:
