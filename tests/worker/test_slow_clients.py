@@ -202,7 +202,7 @@ class TestBodies:
             before = int(client.get("/fds").body)
             for _ in range(5):
                 kind = client.get("/kind", method="POST", body=b"x" * 400_000).body
-                assert b"Buffered" in kind
+                assert b"Spooled" in kind
             assert int(client.get("/fds").body) == before
 
     def test_body_then_pipelined_request(self, server: ServerProcess) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from threadcorn.wsgi.input import StreamedBody
+from threadcorn.wsgi.input import AHEAD, SpooledBody, StreamedBody
 
 
 class CutError(OSError):
@@ -116,6 +118,33 @@ def test_large_reads_do_not_go_through_small_buffers() -> None:
     wire = Wire([bytes(100_000) for _ in range(10)])
     assert len(StreamedBody(wire).read(1_000_000)) == 1_000_000
     assert len(wire.asked) < 30
+
+
+ANY_SIZE = [AHEAD + 1, 1 << 40, sys.maxsize]
+
+
+@pytest.mark.parametrize("size", ANY_SIZE)
+def test_more_than_there_is_takes_no_memory(tmp_path: Path, size: int) -> None:
+    wire = Wire([b"hello", b"world"])
+    body = StreamedBody(wire)
+    assert (body.read(2), body.read(size), body.read(size)) == (b"he", b"lloworld", b"")
+    (tmp_path / "body").write_bytes(b"helloworld")
+    with SpooledBody(io.FileIO(tmp_path / "body"), 10) as spooled:
+        assert (spooled.read(2), spooled.read(size), spooled.read(size)) == (b"he", b"lloworld", b"")
+        spooled.seek(20)
+        assert (spooled.read(size), spooled.read()) == (b"", b"")
+
+
+def test_a_large_read_of_a_body_that_was_cut_raises() -> None:
+    body = StreamedBody(Wire([b"hello"], cut=True))
+    with pytest.raises(CutError):
+        body.read(AHEAD + 1)
+
+
+def test_a_large_read_takes_no_more_than_it_was_asked_for() -> None:
+    body = StreamedBody(Wire([bytes(AHEAD), b"hello world"]))
+    assert body.read(AHEAD + 5) == bytes(AHEAD) + b"hello"
+    assert body.read() == b" world"
 
 
 def test_it_is_no_file() -> None:

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import suppress
-from io import BytesIO
-from typing import IO
+from io import BufferedIOBase, BytesIO
 
 from threadcorn.errors import ProtocolViolation
 from threadcorn.http1.chunked import ChunkedDecoder
@@ -24,7 +23,7 @@ from threadcorn.worker.limits import WorkerLimits
 from threadcorn.worker.reactor import Lingering, Reactor
 from threadcorn.worker.streaming import BodySource
 from threadcorn.wsgi.gateway import ClientGone
-from threadcorn.wsgi.input import StreamedBody
+from threadcorn.wsgi.input import SpooledBody, StreamedBody
 
 #: What is asked of the socket first: more than nearly every head has. The C library takes what did not come
 #: off the end of the buffer, and a small thing that is put there leaves a hole that the next one does not fit
@@ -87,7 +86,7 @@ class Body:
         self._limits = limits
         self._chunks: list[bytes] = []
         self._size = 0
-        self._file: IO[bytes] | None = None
+        self._file: BufferedIOBase | None = None
         self._mark = (now, 0)
 
     def feed(self, data: bytes) -> bytes | None:
@@ -120,7 +119,7 @@ class Body:
             self._uncount()
             self._chunks.clear()
 
-    def input(self) -> IO[bytes]:
+    def input(self) -> BufferedIOBase:
         """The complete body as `wsgi.input`."""
         if self._file is None:
             whole = BytesIO(b"".join(self._chunks))
@@ -128,7 +127,7 @@ class Body:
             self._uncount()
             self._chunks.clear()
             return whole
-        self._file.seek(0)
+        self._file = SpooledBody(self._file.detach(), self._size)
         return self._file
 
     @property

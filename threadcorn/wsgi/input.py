@@ -3,6 +3,9 @@
 A body that is in memory is an `io.BytesIO`, one that was spooled is a temporary file: both are whole before
 the application sees them, have every method of PEP 3333 in C, and end where the body ends. What is left is
 the body that is read while it arrives.
+
+The reader of the standard library takes memory for all that is asked for before it looks what there is. What
+applications ask for is often what a client has announced, or a bound that nobody reaches.
 """
 
 from __future__ import annotations
@@ -14,10 +17,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-__all__ = ["StreamedBody"]
+__all__ = ["SpooledBody", "StreamedBody"]
 
 #: What is asked of the connection at a time when the application asks for a line.
 BUFFER = 65536
+#: Bytes for which memory is taken before they are there.
+AHEAD = 16 << 20
 
 
 class _Arriving(io.RawIOBase):
@@ -35,6 +40,20 @@ class _Arriving(io.RawIOBase):
         return len(data)
 
 
+class SpooledBody(io.BufferedReader):
+    """A complete body in a file. `size`: its bytes."""
+
+    def __init__(self, file: io.RawIOBase, size: int) -> None:
+        super().__init__(file)
+        self._size = size
+        self.seek(0)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > AHEAD:
+            size = min(size, max(0, self._size - self.tell()))
+        return super().read(size)
+
+
 class StreamedBody(io.BufferedReader):
     """A body that arrives while the application reads it.
 
@@ -47,3 +66,12 @@ class StreamedBody(io.BufferedReader):
 
     def __init__(self, read_some: Callable[[int], bytes]) -> None:
         super().__init__(_Arriving(read_some), BUFFER)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or size <= AHEAD:
+            return super().read(size)
+        pieces = []
+        while size > 0 and (piece := super().read(min(size, AHEAD))):
+            pieces.append(piece)
+            size -= len(piece)
+        return b"".join(pieces)
