@@ -31,6 +31,11 @@ def app(environ, start):
         body = hashlib.sha256(environ["wsgi.input"].read()).hexdigest().encode()
     elif path == "/kind":
         body = type(environ["wsgi.input"]).__name__.encode()
+    elif path in ("/close", "/detach"):
+        file = getattr(environ["wsgi.input"], path[1:])()
+        if file is not None:
+            file.close()
+        body = str(os.getpid()).encode()
     elif path == "/log":
         body = "\\n".join(log).encode()
     elif path == "/threads":
@@ -204,6 +209,16 @@ class TestBodies:
                 kind = client.get("/kind", method="POST", body=b"x" * 400_000).body
                 assert b"Spooled" in kind
             assert int(client.get("/fds").body) == before
+
+    @pytest.mark.parametrize(("size", "how"), [(5, "/close"), (400_000, "/close"), (400_000, "/detach")])
+    def test_a_body_that_the_application_closes_or_takes_apart(
+        self, server: ServerProcess, size: int, how: str
+    ) -> None:
+        with server.connect() as client:
+            before = client.get("/close").body
+            for _ in range(2):
+                assert client.get(how, method="POST", body=b"x" * size).body == before
+        assert server.get("/close").body == before
 
     def test_body_then_pipelined_request(self, server: ServerProcess) -> None:
         with server.connect() as client:

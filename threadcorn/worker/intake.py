@@ -160,7 +160,8 @@ class Body:
         self._uncount()
         self._chunks.clear()
         if self._file is not None:
-            with suppress(OSError):  # it writes what is in its buffer first, and the disk may be full
+            # It writes its buffer first, and the disk may be full; or the application has detached it.
+            with suppress(OSError, ValueError):
                 self._file.close()
 
 
