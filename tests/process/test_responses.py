@@ -159,6 +159,27 @@ def test_framing(server: ServerProcess, name: str) -> None:
     assert (reply.body, reply.ended, reply.all("Transfer-Encoding")) == (body, old, [])
 
 
+HANGS = """
+import time
+
+def app(environ, start):
+    while environ["PATH_INFO"] == "/hangs":
+        time.sleep(0.01)
+    start("200 OK", [])
+    return [b"hello"]
+"""
+
+
+def test_43_the_answer_to_head_at_the_time_limit_has_no_content() -> None:
+    with ServerProcess(None, "--request-timeout", "0.5", source=HANGS) as server:
+        for method in ("HEAD", "GET"):
+            connection = server.connect()
+            connection.request("/hangs", method=method)
+            assert connection.reply(method=method).status == 504
+            assert connection.to_end() == (b"", "closed")
+        assert server.get("/").text == "hello"
+
+
 def test_26_exc_info_replaces_what_has_not_been_sent(server: ServerProcess) -> None:
     reply = get(server, "exc-info")
     assert (reply.status, reply.get("X-First"), reply.get("X-Second")) == (503, None, "1")

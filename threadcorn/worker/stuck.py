@@ -66,10 +66,13 @@ class Guard:
     A `Sink` for the gateway in front of the connection.
     """
 
-    __slots__ = ("_active", "_conn", "_gate", "_ident", "_mutex", "_open", "expired_at", "extra", "sent")
+    __slots__ = (
+        "_active", "_conn", "_content", "_gate", "_ident", "_mutex", "_open", "expired_at", "extra", "sent"
+    )  # fmt: skip
 
-    def __init__(self, conn: Connection) -> None:
+    def __init__(self, conn: Connection, content: bool) -> None:
         self._conn = conn
+        self._content = content  # of an answer; there is none to HEAD
         self._gate = threading.Lock()  # taken for ever by whoever answers
         self._mutex = threading.Lock()  # guards `_active`
         self._active = True
@@ -122,7 +125,7 @@ class Guard:
         if self._gate.acquire(blocking=False):
             self.sent = True
             try:
-                self._conn.sock.send(error_response(504))
+                self._conn.sock.send(error_response(504, body=self._content))
             except OSError:
                 pass  # gone, or it does not read what it was sent before
         # Its end is the end of this connection in either case: what was cut short must look like it.
@@ -188,7 +191,7 @@ class Stuck:
 
     def guard(self, conn: Connection, environ: dict[str, Any]) -> Guard:
         """The thread enters the application."""
-        guard = Guard(conn)
+        guard = Guard(conn, environ["REQUEST_METHOD"] != "HEAD")
         environ["threadcorn.extend_deadline"] = guard.extend
         self._guards[threading.get_ident()] = guard
         return guard
