@@ -48,10 +48,22 @@ def test_probes_metrics_and_status_answer() -> None:
         assert new.body.endswith(b"# EOF\n")
         assert look(server, "/nothing").status == 404
         with connect(f"unix:{server.directory}/admin.sock") as connection:
-            assert connection.get("/livez", method="POST", body=b"").status == 405
+            reply = connection.get("/livez", method="POST", body=b"")
+            assert (reply.status, reply.get("Allow")) == (405, "GET, HEAD")
         with connect(f"unix:{server.directory}/admin.sock") as connection:
             reply = connection.get("/status", method="HEAD")
             assert (reply.status, reply.body) == (200, b"")
+        refused = {
+            b"HEAD / HTTP/1.1\r\n\r\n": 400,
+            b"HEAD / HTTP/1.1\r\nHost: t\r\nContent-Length: 1\r\n\r\n": 413,
+            b"HEAD / HTTP/2.0\r\nHost: t\r\n\r\n": 505,
+            b"BREW / HTTP/1.1\r\nHost: t\r\n\r\n": 501,
+        }
+        for wire, status in refused.items():
+            with connect(f"unix:{server.directory}/admin.sock") as connection:
+                connection.send(wire)
+                assert connection.reply(method=wire[:4].decode()).status == status
+                assert connection.to_end() == (b"", "closed")
 
 
 def test_the_admin_socket_goes_with_the_server() -> None:

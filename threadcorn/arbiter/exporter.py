@@ -11,6 +11,7 @@ import os
 import socket
 from collections.abc import Callable
 from email.utils import formatdate
+from http import HTTPStatus
 
 from threadcorn.arbiter.desk import Answer
 from threadcorn.arbiter.families import families
@@ -27,8 +28,6 @@ _PAGES = os.path.join(os.path.dirname(os.path.dirname(__file__)), "web")
 _TYPES = {"html": "text/html; charset=utf-8", "css": "text/css; charset=utf-8",
           "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}  # fmt: skip
 _JSON = "application/json"
-_REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed",
-            413: "Content Too Large", 503: "Service Unavailable"}  # fmt: skip
 # The page loads nothing from elsewhere, and nobody may put it into a frame.
 _GUARDS = (
     "Cache-Control: no-store\r\n"
@@ -59,31 +58,40 @@ class Exporter:
         end = data.find(b"\r\n\r\n") + 4
         if end < 4:
             return None
+        head = data.startswith(b"HEAD ")
         try:
             request = self._parser.parse(data[:end])
         except ProtocolViolation as violation:
-            return self._reply(400, _JSON, _json({"error": violation.reason}), end, keep=False)
+            return self._reply(violation.status, _JSON, _json({"error": violation.reason}), end, head=head)
         environ = request.environ
         if request.method not in ("GET", "HEAD"):
-            return self._reply(405, _JSON, _json({"error": "GET or HEAD"}), end, keep=False)
+            return self._reply(405, _JSON, _json({"error": "GET or HEAD"}), end, extra="Allow: GET, HEAD\r\n")
         if request.length:
-            return self._reply(413, _JSON, _json({"error": "no body is read here"}), end, keep=False)
+            return self._reply(413, _JSON, _json({"error": "no body is read here"}), end, head=head)
         route = self._routes.get(str(environ["PATH_INFO"]))
         if route is None:
             status, kind = 404, _JSON
             body = _json({"error": "there is /livez /readyz /metrics /status and /"})
         else:
             status, kind, body = route(str(environ.get("HTTP_ACCEPT", "")))
-        return self._reply(status, kind, body, end, keep=request.keep, head=request.method == "HEAD")
+        return self._reply(status, kind, body, end, keep=request.keep, head=head)
 
     def _reply(
-        self, status: int, kind: str, body: bytes, used: int, *, keep: bool, head: bool = False
+        self,
+        status: int,
+        kind: str,
+        body: bytes,
+        used: int,
+        *,
+        keep: bool = False,
+        head: bool = False,
+        extra: str = "",
     ) -> Answer:
         text = (
-            f"HTTP/1.1 {status} {_REASONS[status]}\r\n"
+            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
             f"Date: {formatdate(usegmt=True)}\r\n"
             f"Content-Type: {kind}\r\n"
-            f"Content-Length: {len(body)}\r\n{_GUARDS}"
+            f"Content-Length: {len(body)}\r\n{extra}{_GUARDS}"
             f"Connection: {'keep-alive' if keep else 'close'}\r\n\r\n"
         )
         return Answer(text.encode() + (b"" if head else body), used, keep)
