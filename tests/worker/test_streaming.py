@@ -161,6 +161,16 @@ def test_what_breaks_the_rules_while_it_is_read_is_told(
             assert connection.to_end() == (b"", "closed")
 
 
+def test_what_comes_too_slowly_while_it_is_read_is_told() -> None:
+    with ServerProcess(None, "--stream-body", "--body-timeout", "0.3", source=APP) as server:
+        with server.connect() as connection:
+            connection.send(post("/read", "Content-Length: 10", b"abc"))
+            reply = connection.reply()
+            assert (reply.status, reply.keeps) == (408, False)
+            assert connection.to_end() == (b"", "closed")
+        assert server.get("/list").text == "list"
+
+
 def test_what_breaks_the_rules_in_mid_answer_looks_cut(server: ServerProcess) -> None:
     with server.connect() as connection:
         connection.send(post("/echo", "Transfer-Encoding: chunked", b"a\r\n0123456789\r\n"))
