@@ -50,7 +50,7 @@ class Bench:
         limits = WorkerLimits.of(settings)
         http_limits = Limits()
         self.reactor = reactor = Reactor(limits)
-        self.intake = Intake(reactor, http_limits)
+        self.intake = Intake(reactor, http_limits, never)  # type: ignore[arg-type]
         listener = SimpleNamespace(address=SimpleNamespace(host="127.0.0.1", port=8000))
         access = SimpleNamespace(enabled=False)
         service = Service(app, reactor, access=access, log=never, hooks=Hooks(None, None, None))  # type: ignore[arg-type]

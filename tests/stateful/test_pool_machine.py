@@ -60,7 +60,7 @@ class World(Worker):
         listener = SimpleNamespace(address=SimpleNamespace(host="127.0.0.1", port=8000))
         memory = Memory(template(config.freeze(), listener), limits.forwarding.keys)
         self._reactor = Reactor(limits)
-        self._intake = Intake(self._reactor, http_limits)
+        self._intake = Intake(self._reactor, http_limits, LOG)
         service = Service(
             self.app,
             self._reactor,

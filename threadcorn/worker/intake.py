@@ -8,6 +8,7 @@ says what the next bytes mean.
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from contextlib import suppress
 from io import BufferedIOBase, BytesIO
@@ -21,6 +22,7 @@ from threadcorn.worker.announcement import Announcement
 from threadcorn.worker.connection import RUNNING, Connection, Phase
 from threadcorn.worker.limits import WorkerLimits
 from threadcorn.worker.reactor import Lingering, Reactor
+from threadcorn.worker.refusals import Refusals
 from threadcorn.worker.streaming import BodySource
 from threadcorn.wsgi.gateway import ClientGone
 from threadcorn.wsgi.input import SpooledBody, StreamedBody
@@ -168,14 +170,15 @@ class Body:
 class Intake:
     """One per worker; keeps no state of its own but counters."""
 
-    def __init__(self, reactor: Reactor, http_limits: Limits) -> None:
+    def __init__(self, reactor: Reactor, http_limits: Limits, log: logging.Logger) -> None:
         self._reactor = reactor
         self._limits = reactor.limits
         self._http_limits = http_limits
         self._health = reactor.limits.health_path
         self._forwarding = reactor.limits.forwarding
-        self.refused = 0
+        self.refusals = Refusals(log)
         reactor.on_late_head = self.late
+        reactor.on_one_too_many = self.one_too_many
 
     def read(self, conn: Connection, parsers: list[HeadParser]) -> Request | None:
         """A complete request, its environ filled, or None."""
@@ -280,7 +283,7 @@ class Intake:
 
     def _no_room(self, conn: Connection, error: OSError) -> None:
         """The disk, or the descriptor, for what does not fit into memory."""
-        self.refuse(conn, ProtocolViolation(503, f"the body cannot be kept: {error.strerror}"))
+        self.refuse(conn, ProtocolViolation(503, f"the body cannot be kept: {error.strerror}"), ours=True)
 
     def _take(self, conn: Connection, parsers: list[HeadParser], data: bytes) -> Request | None:
         state = conn.intake
@@ -318,7 +321,7 @@ class Intake:
             self._options(conn, request)
             return None
         if request.length > limits.max_body_size:
-            self.refuse(conn, ProtocolViolation(413, "the body is longer than max_body_size"))
+            self.refuse(conn, ProtocolViolation(413, "the body is longer than max_body_size"), request.line)
             return None
         if limits.stream_body and request.environ["PATH_INFO"] != "*":
             source = BodySource(conn, request, self._http_limits)
@@ -398,10 +401,11 @@ class Intake:
 
     # -- refusals
 
-    def refuse(self, conn: Connection, violation: ProtocolViolation, head: bytes = b"") -> None:
+    def refuse(
+        self, conn: Connection, violation: ProtocolViolation, head: bytes = b"", *, ours: bool = False
+    ) -> None:
         """Answer once, parse nothing behind it, linger, close. `head` is what is known of the head, when
         nothing has been kept for the connection."""
-        self.refused += 1
         conn.rest = b""
         state, conn.intake = conn.intake, None
         if state is not None:
@@ -410,6 +414,7 @@ class Intake:
             elif state.__class__ is Body:
                 head = state.request.line
             state.close()
+        self.refusals.tell(self._reactor.now, conn.peer, violation, head, ours=ours)
         try:
             # The answer to HEAD has no content, whatever it says.
             content = not head.startswith(b"HEAD ")
@@ -422,3 +427,7 @@ class Intake:
     def late(self, conn: Connection) -> None:
         """A head or a body that was not complete in time."""
         self.refuse(conn, ProtocolViolation(408, "the request was not complete in time"))
+
+    def one_too_many(self, conn: Connection, violation: ProtocolViolation) -> None:
+        """A connection that was one too many. The reactor has answered it."""
+        self.refusals.tell(self._reactor.now, conn.peer, violation, b"")

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic, time
 
+from threadcorn.errors import ProtocolViolation
 from threadcorn.http1.response import STAMP, error_response
 from threadcorn.policy.cells import WRITE
 from threadcorn.policy.deadlines import GRAIN, Deadlines
@@ -69,7 +70,6 @@ class Reactor:
         #: Every response is the last one of its connection.
         self.close_each = limits.keepalive <= 0
         self.accepted = 0
-        self.refused = 0  # connections that were one too many for their address
         self.timed_out = 0
         #: Open connections by client address, where there is a limit for them.
         self._peers: dict[str, int] | None = {} if limits.connections_per_client else None
@@ -83,6 +83,8 @@ class Reactor:
         self.watch(self._bell_reader(), self._silence)
         self.make: Callable[..., Connection] = Connection
         self.on_late_head: Expired = self.close
+        #: A connection was one too many for its address.
+        self.on_one_too_many: Callable[[Connection, ProtocolViolation], None] = lambda *_: None
         self.on_room: Callable[[], None] = nothing
         self.on_crowd: Callable[[], None] = nothing
         #: Puts a time (microseconds) into a histogram. Used by who leads: a count may be lost when the lead
@@ -187,9 +189,10 @@ class Reactor:
             if known < self.limits.connections_per_client:
                 peers[conn.peer] = known + 1
                 return True
-        self.refused += 1
+        violation = ProtocolViolation(503, "too many connections from this address")
         with suppress(OSError):
-            conn.send(error_response(503, "too many connections from this address"))
+            conn.send(error_response(violation.status, violation.reason))
+        self.on_one_too_many(conn, violation)
         conn.phase = Phase.CLOSED
         conn.release()
         return False

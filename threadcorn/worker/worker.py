@@ -162,7 +162,7 @@ class Worker:
         self._deposits = (
             None if boot.custody is None else Deposits(boot.custody, boot.page.index, self._reactor)
         )
-        self._intake = Intake(self._reactor, http_limits)
+        self._intake = Intake(self._reactor, http_limits, self._log)
         self._reactor.count = self._telemetry.seat().count
         hooks = Hooks(boot.worker, settings.pre_request, settings.post_request)
         service = Service(
@@ -272,7 +272,7 @@ class Worker:
 
     def _publish(self) -> None:
         telemetry, acceptor, handover = self._telemetry, self._acceptor, self._handover
-        telemetry.publish(self._pool, self._intake.refused, self._stuck)
+        telemetry.publish(self._pool, self._intake.refusals.count, self._stuck)
         cells = telemetry.cells
         cells[TAKEN], cells[RINGS], cells[ACCEPT_ERRORS] = acceptor.taken, acceptor.rings, acceptor.failed
         cells[HANDED_OVER], cells[RECEIVED] = handover.given, handover.received
