@@ -20,7 +20,6 @@ from threadcorn.arbiter.statsd import Statsd
 from threadcorn.arbiter.systemd import Systemd
 from threadcorn.arbiter.view import View
 from threadcorn.arbiter.worker_handle import WorkerHandle
-from threadcorn.errors import BootError
 from threadcorn.messages import Message, Ready
 from threadcorn.policy import events as e
 from threadcorn.policy.cells import READY_AT
@@ -87,10 +86,10 @@ class Operations:
         if settings.statsd_host is not None:
             try:
                 self._statsd = Statsd(settings.statsd_host, settings.statsd_prefix, settings.dogstatsd_tags)
-            except (OSError, ValueError) as error:
-                raise BootError(
-                    f"statsd_host {settings.statsd_host}: {error}", "use HOST:PORT or unix:PATH"
-                ) from error
+            except OSError as error:
+                # Metrics are not worth a site that does not start because a name server is away.
+                reason = error.strerror or error
+                self._log.error("Nothing is sent to statsd_host %s: %s", settings.statsd_host, reason)
 
     def take_doors(self) -> None:
         """Answer at them from now on."""

@@ -2,13 +2,15 @@
 
 Sent once a second from the scoreboard, not three datagrams a request: counts are what was added since the
 last time, and durations are the buckets of the histogram, each once, with the sample rate that stands for
-how many there were. A server that is not there costs nothing and stops nothing.
+how many there were. A server that is not there costs nothing and stops nothing. Its name is looked up once,
+at the start: a resolver that does not answer would hold up the arbiter's loop for seconds at every push.
 """
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from threadcorn.policy.cells import Histogram, bounds
 
@@ -20,7 +22,7 @@ DATAGRAM = 1400
 
 
 class Statsd:
-    """The socket, and what was sent the last time."""
+    """The socket, and what was sent the last time. Raises OSError when the name is not known."""
 
     def __init__(self, target: str, prefix: str, tags: str) -> None:
         self._prefix = f"{prefix.rstrip('.')}." if prefix else ""
@@ -28,14 +30,15 @@ class Statsd:
         self._before: dict[str, float] = {}
         self._histogram: tuple[int, ...] = ()
         self.next = 0.0
-        self._address: str | tuple[str, int]
+        self._address: Any
         if target.startswith(("unix:", "unix://")):
             self._address = target.removeprefix("unix:").removeprefix("//")
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         else:
             host, _, port = target.rpartition(":")
-            self._address = (host.strip("[]") or "127.0.0.1", int(port))
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            name = host.strip("[]") or "127.0.0.1"
+            found = socket.getaddrinfo(name, int(port), type=socket.SOCK_DGRAM)
+            family, _, _, _, self._address = found[0]
             self._socket = socket.socket(family, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
 
