@@ -89,14 +89,17 @@ class Server:
         return answer["data"]
 
     def reports(self) -> list[Facts]:
-        """What the threads of all workers do. A worker that is wedged does not answer, and is left out."""
+        """What the threads of all workers do. One that is wedged has an `error` in place of `threads`."""
         asked = self.ask("ask")
         until = time.monotonic() + REPORTS
         while True:
             found: list[Facts] = self.ask("report", token=asked["token"])
             if len(found) >= len(asked["asked"]) or time.monotonic() >= until:
-                return found
+                break
             time.sleep(PAUSE)
+        heard = {report["pid"] for report in found}
+        found += [who | {"error": "does not answer"} for who in asked["asked"] if who["pid"] not in heard]
+        return sorted(found, key=lambda report: (report["slot"], report["pid"]))
 
 
 # -- text ----------------------------------------------------------------------------------------------
@@ -227,29 +230,36 @@ def _request_table(rows: Sequence[Facts]) -> str:
     return _table(heads, cells)
 
 
+def _who(report: Facts) -> str:
+    trouble = report.get("error")
+    return f"worker {report['pid']} (slot {report['slot']})" + (f": {trouble}" if trouble else "")
+
+
 def _stacks(server: Server, args: argparse.Namespace) -> Outcome:
     reports = server.reports()
     lines = []
     for report in reports:
-        lines.append(f"worker {report['pid']} (slot {report['slot']})")
+        lines.append(_who(report))
         # Those that run something first: it is what one looks for.
         for thread in sorted(report.get("threads", ()), key=lambda one: not one["running"]):
             what = thread.get("verdict", "leads" if thread["leads"] else "parked")
             lines.append(f"  thread {thread['number']}: {what}")
             lines += [f"    {line}" for entry in thread["stack"] for line in entry.rstrip().splitlines()]
-    return OK, reports, "\n".join(lines) or "no worker has answered"
+    return OK, reports, "\n".join(lines) or "no worker is ready"
 
 
 def _why(server: Server, args: argparse.Namespace) -> Outcome:
-    reports = [{"pid": r["pid"], "slot": r["slot"], "why": r.get("why", [])} for r in server.reports()]
+    reports: list[Facts] = [{"why": []} | report for report in server.reports()]
+    for report in reports:
+        report.pop("threads", None)
     lines = []
     for report in reports:
-        lines.append(f"worker {report['pid']} (slot {report['slot']})")
+        lines.append(_who(report))
         for at, text in report["why"]:
             lines.append(f"  {time.strftime('%H:%M:%S', time.localtime(at))} {text}")
-        if not report["why"]:
+        if not report["why"] and "error" not in report:
             lines.append("  no decision so far")
-    return OK, reports, "\n".join(lines)
+    return OK, reports, "\n".join(lines) or "no worker is ready"
 
 
 def _scale(server: Server, args: argparse.Namespace) -> Outcome:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit.admin import ADMIN, CONTROL, ctl, facts, look
+from tests.kit.admin import ADMIN, CONTROL, ctl, facts, look, metrics
 from tests.kit.eventually import eventually
 from tests.kit.server import ServerProcess, environment, run_cli
 
@@ -53,6 +53,43 @@ def test_looking(tmp_path: object) -> None:
         assert "GET /hold/it" in top
         (server.directory / "it.go").touch()
         assert held.reply().status == 200
+
+
+WEDGE = """
+import ctypes
+
+def app(environ, start):
+    if environ["PATH_INFO"] == "/wedge":
+        ctypes.PyDLL(None).sleep(300)  # C code that does not let go of the interpreter
+    start("200 OK", [("Content-Length", "2")])
+    return [b"ok"]
+"""
+
+
+def test_a_wedged_worker_is_told_by_every_command() -> None:
+    """It answers nothing any more; what it runs and that it is not ready is known all the same."""
+    flags = (*CONTROL, *ADMIN, "--workers", "2", "--timeout", "120")
+    with ServerProcess(None, *flags, source=WEDGE, check_descriptors=False) as server:
+        server.connect().request("/wedge")
+        eventually(lambda: facts(server, "/livez")["silent_workers"])
+        (pid,) = facts(server, "/livez")["silent_workers"]
+        assert "serving, 1 of 2 workers ready, ready" in ctl(server, "status").out
+        (row,) = (row for row in json.loads(ctl(server, "workers", "--json").out) if row["pid"] == pid)
+        assert row["running"] == 1
+        assert row["oldest"] > 1.0
+        labels = f'slot="{row["slot"]}",pid="{pid}"'
+        shown = metrics(server)
+        assert shown["threadcorn_worker_requests_running"][labels] == 1
+        assert shown["threadcorn_worker_oldest_request_seconds"][labels] > 1.0
+        who = f"worker {pid} (slot {row['slot']}): does not answer\n"
+        for command in ("stacks", "why"):
+            told = ctl(server, command).out
+            assert who in told, command
+            assert told.count("worker ") == 2, command
+        (request,) = json.loads(ctl(server, "requests", "--json").out)
+        assert (request["pid"], request["verdict"]) == (pid, "does not answer")
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: pid not in server.workers() and len(server.workers()) == 2)
 
 
 def test_scaling_threads_and_recycling() -> None:

@@ -120,7 +120,7 @@ class Control:
         for incarnation, handle in self._view.incarnations():
             if incarnation.state in (State.READY, State.DRAINING):
                 handle.channel.send(Report(self._token))
-                asked.append(handle.pid)
+                asked.append({"pid": handle.pid, "slot": handle.slot})
         return {"token": self._token, "asked": asked}
 
     def _report(self, args: Facts) -> list[Facts]:

@@ -175,8 +175,7 @@ class Operations:
 
     def _words(self) -> str:
         supervisor = self.view.supervisor
-        ready = sum(incarnation.state is State.READY for incarnation in supervisor.crew)
-        return f"{supervisor.phase.value}, {ready} of {supervisor.wanted} workers ready"
+        return f"{supervisor.phase.value}, {len(self.view.ready())} of {supervisor.wanted} workers ready"
 
     def _push(self, statsd: Statsd, now: float) -> None:
         counters: dict[str, float] = {}

@@ -96,7 +96,17 @@ class View:
         there = self._premises()
         if there is None:
             return []
-        return [(i, handle, there.board.values(handle.page.index)) for i, handle in self.incarnations()]
+        now = self.now()
+        found: list[Row] = []
+        for incarnation, handle in self.incarnations():
+            cells = there.board.values(handle.page.index)
+            if (_age(cells["heartbeat"], now) or 0.0) > SILENT:
+                # Its caretaker collects no more: what its threads run stands in their own records only.
+                starts = [record.start for record in self.records(handle) if record.running]
+                cells["running"] = cells["busy"] = len(starts)
+                cells["oldest_start"] = int(min(starts, default=0.0) * 1e9)
+            found.append((incarnation, handle, cells))
+        return found
 
     def worker(self, incarnation: Incarnation, handle: WorkerHandle, cells: Mapping[str, int]) -> Facts:
         """One worker."""
@@ -206,22 +216,24 @@ class View:
 
     # -- the whole
 
+    def ready(self) -> list[Incarnation]:
+        """Those that serve. One whose heart is silent does not, whatever it said when it began."""
+        now = self.now()
+        return [
+            incarnation
+            for incarnation, handle in self.incarnations()
+            if incarnation.state is State.READY and (_age(handle.page.cells[HEARTBEAT], now) or 0.0) <= SILENT
+        ]
+
     def readiness(self) -> Readiness:
         leaving = self.supervisor.leaving
         if leaving is not None and not leaving.ours:
             # A question that came to us a moment before the successor took the door: the server is ready.
             return Readiness(True, ())
-        ready = [i for i, _ in self.incarnations() if i.state is State.READY]
-        saturated = sum(self.measured(i.age).get("verdict") == Verdict.SATURATED.value for i in ready)
-        now = self.now()
-        stuck = sum(
-            1
-            for incarnation, handle in self.incarnations()
-            if incarnation.state is State.READY and (_age(handle.page.cells[HEARTBEAT], now) or 0.0) > SILENT
-        )
+        ready = self.ready()
         return readiness(
-            ready=len(ready) - stuck,
-            saturated=saturated,
+            ready=len(ready),
+            saturated=sum(self.measured(i.age).get("verdict") == Verdict.SATURATED.value for i in ready),
             wanted=max(0, self.settings().min_ready),
             draining=self.supervisor.phase in (Phase.DRAIN, Phase.DONE),
         )
@@ -240,7 +252,7 @@ class View:
             "generation": supervisor.generation,
             "candidate": None if candidate is None else candidate.generation,
             "workers_wanted": supervisor.wanted,
-            "workers_ready": sum(i.state is State.READY for i in supervisor.crew),
+            "workers_ready": len(self.ready()),
             "ready": ready.ready,
             "reasons": list(ready.reasons),
             "addresses": there.addresses() if there is not None else [],
