@@ -3,7 +3,7 @@
     threadcornctl [-s SOCKET] [--json] COMMAND
 
 Exit codes: 0 done; 1 the server says no (not ready, reload failed, refused); 2 the command line is wrong;
-3 nobody answers at the socket.
+3 nobody answers at the socket; 130 a Ctrl-C before it was done.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from threadcorn.system.signals import Sig, SignalReader
 __all__ = ["main"]
 
 OK, NO, USAGE, NOBODY = 0, 1, 2, 3
+#: As the shell has it for SIGINT.
+INTERRUPTED = 130
 #: Seconds to wait for an answer, and for the workers' reports.
 PATIENCE = 10.0
 REPORTS = 3.0
@@ -77,16 +79,23 @@ class Server:
             while b"\n" not in self._rest:
                 data = self._socket.recv(65536)
                 if not data:
-                    who = "it has ended, or you are neither root nor its user"
-                    raise Trouble(f"the server at {self._path} has closed the connection: {who}", NOBODY)
+                    raise ConnectionResetError
                 self._rest += data
+        except ConnectionError as error:
+            who = "it has ended, or you are neither root nor its user"
+            raise Trouble(f"the server at {self._path} has closed the connection: {who}", NOBODY) from error
         except OSError as error:
             raise Trouble(f"the server at {self._path} does not answer: {error}", NOBODY) from error
         line, _, self._rest = self._rest.partition(b"\n")
-        answer = json.loads(line)
-        if not answer["ok"]:
-            raise Trouble(answer["error"], NO)
-        return answer["data"]
+        try:
+            answer = json.loads(line)
+            if answer["ok"]:
+                return answer["data"]
+            refusal = str(answer["error"])
+        except (ValueError, LookupError, TypeError) as error:
+            text = f"what answers at {self._path} is not threadcorn's control socket"
+            raise Trouble(text, NOBODY) from error
+        raise Trouble(refusal, NO)
 
     def reports(self) -> list[Facts]:
         """What the threads of all workers do. One that is wedged has an `error` in place of `threads`."""
@@ -311,7 +320,7 @@ def _config(server: Server, args: argparse.Namespace) -> Outcome:
 
 
 def _top(server: Server, args: argparse.Namespace) -> Outcome:
-    if args.once or args.json:
+    if args.once or args.json or not sys.stdout.isatty():
         facts = server.ask("status")
         return OK, facts, _screen(facts, None, 0.0)
     try:
@@ -332,9 +341,10 @@ def _top(server: Server, args: argparse.Namespace) -> Outcome:
                 live.update(Text(_screen(facts, before, args.interval)), refresh=True)
                 before = facts
                 if waiter.wait(args.interval):
-                    raise KeyboardInterrupt
+                    break
     finally:
         signals.close()
+    return OK, None, ""
 
 
 def _screen(facts: Facts, before: Facts | None, seconds: float) -> str:
@@ -416,11 +426,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(json.dumps({"error": str(trouble)}))
         return trouble.code
     except KeyboardInterrupt:
-        return OK
+        return INTERRUPTED
     try:
-        print(json.dumps(data) if args.json else text, flush=True)
-    except BrokenPipeError:  # `| head` has seen enough
+        if text:
+            print(json.dumps(data) if args.json else text, flush=True)
+    except OSError as error:
+        # Python would try again at its end, and say so in a way of its own.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # that is `| head`, who has seen enough
+            print(f"threadcornctl: standard output: {error.strerror}", file=sys.stderr)
+            return code or NO
     return code
 
 

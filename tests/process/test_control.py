@@ -11,6 +11,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -207,6 +208,52 @@ def test_why_nobody_answers(make: Callable[[str], object], words: str, tmp_path:
     assert words in json.loads(done.out)["error"]
 
 
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"{}\n", b"[]\n"])
+def test_what_answers_may_be_something_else(answer: bytes, tmp_path: Path) -> None:
+    """The admin address, or another program's socket: exit code 3 and a sentence."""
+    path = str(tmp_path / "other.sock")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+
+        def reply() -> None:
+            with listener.accept()[0] as sock:
+                sock.recv(4096)
+                sock.sendall(answer)
+
+        other = threading.Thread(target=reply)
+        other.start()
+        done = run_cli("-s", path, "status", module="threadcorn.ctl")
+        other.join()
+    assert done.code == 3
+    assert f"what answers at {path} is not threadcorn's control socket" in done.err
+
+
+def test_a_script_is_not_told_that_all_is_done_when_it_is_not() -> None:
+    """Ctrl-C while a reload is waited for is 130; what could not be printed is a sentence and no 0."""
+    hang = "import pathlib, time\nwhile not pathlib.Path('go').exists():\n    time.sleep(0.01)\n"
+    with ServerProcess(None, *CONTROL, source=APP, check_descriptors=False) as server:
+        (server.directory / "application.py").write_text(hang + APP)
+        command = [sys.executable, "-m", "threadcorn.ctl", "-s", "control.sock"]
+        how = {"cwd": server.directory, "env": environment(), "stderr": subprocess.PIPE, "text": True}
+        with subprocess.Popen([*command, "reload", "--wait"], **how) as waits:
+            eventually(lambda: "Reloading: generation 2" in server.log)
+            waits.send_signal(signal.SIGINT)
+            _, err = waits.communicate(timeout=20)
+        assert (waits.returncode, err) == (130, "")
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([*command, "config"], stdout=full, timeout=20, check=False, **how)
+        assert done.returncode == 1
+        assert done.stderr == "threadcornctl: standard output: No space left on device\n"
+        (server.directory / "go").touch()
+        eventually(lambda: "Reloaded: generation 2" in server.log)
+
+
+def test_top_without_a_terminal_is_printed_once() -> None:
+    with ServerProcess("tests.kit.apps:hello", *CONTROL, check_descriptors=False) as server:
+        assert "1/1 workers" in ctl(server, "top").out
+
+
 def test_stop() -> None:
     with ServerProcess("tests.kit.apps:hello", *CONTROL) as server:
         assert ctl(server, "stop").code == 0
@@ -224,14 +271,18 @@ def test_the_command_line_is_judged() -> None:
 
 def test_nonsense_is_answered_and_harms_nobody() -> None:
     with ServerProcess("tests.kit.apps:hello", *CONTROL, check_descriptors=False) as server:
-        for line in (b"[]\n", b"{}\n", b'{"command": "scale", "args": {"workers": "x"}}\n', b"\xff\xfe\n"):
+        lines = [b"[]", b"{}", b'{"command": "scale", "args": {"workers": "x"}}', b"\xff\xfe"]
+        lines += [b'{"command": "scale", "args": [1]}', b'{"command": "reloaded", "args": "x"}']
+        lines += [b"[" * 50_000]
+        for line in lines:
             with socket.socket(socket.AF_UNIX) as sock:
                 sock.settimeout(10)
                 sock.connect(str(server.directory / "control.sock"))
-                sock.sendall(line)
+                sock.sendall(line + b"\n")
                 answer = json.loads(sock.makefile().readline())
                 assert answer["ok"] is False
         assert ctl(server, "status").code == 0
+        assert "Traceback" not in server.log
 
 
 @pytest.mark.parametrize("kind", ["link", "file", "directory"])

@@ -96,7 +96,9 @@ class Control:
             request = json.loads(line)
             name, args = request["command"], request.get("args") or {}
             command = self._commands[name]
-        except (ValueError, KeyError, TypeError, AttributeError):
+            if not isinstance(args, dict):
+                raise TypeError
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             known = ", ".join(sorted(self._commands))
             raise Refused(f"not a command: {line[:80]!r}; there is {known}") from None
         return command(args)
