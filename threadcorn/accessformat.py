@@ -268,6 +268,8 @@ def _atom(name: str) -> Atom | None:
 
 
 def _suggestion(name: str) -> str:
+    if name.startswith("{") and name.endswith(f"}}{_TIMING}"):
+        return f"the times are {', '.join(f'{{{field}}}{_TIMING}' for field in Timings._fields)}"
     if name.startswith("{"):
         return "write {name}i for a request header, {name}o for one of the response, {NAME}e for the environ"
     near = difflib.get_close_matches(name, [*ATOMS, *(atom.json for atom in ATOMS.values())], 1)

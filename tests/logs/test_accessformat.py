@@ -254,7 +254,7 @@ def test_json_keys_with_odd_names_are_quoted():
         ("%(methode)s", "did you mean %(m)s, request method?"),
         ("%({x}z)s", "write {name}i for a request header"),
         ("%({}i)s", "write {name}i"),
-        ("%({elapsed}t)s", "is unknown"),
+        ("%({elapsed}t)s", "is unknown; the times are {waited}t, {ran}t, {accept}t, {cpu}t, {write}t"),
         ("%h %u", "'%h %u' is no directive; write %(h)s"),
         ("100%", "is no directive"),
         ("%(h)d", "%(h)d does not fit; write %(h)s"),
