@@ -115,6 +115,18 @@ def test_scaling_threads_and_recycling() -> None:
         assert ctl(server, "recycle", "12").code == 1
 
 
+def test_a_server_that_leaves_promises_nothing() -> None:
+    flags = (*CONTROL, "--lame-duck", "60")
+    with ServerProcess("tests.kit.apps:hello", *flags, check_descriptors=False) as server:
+        server.signal(signal.SIGTERM)
+        eventually(lambda: "leaving" in ctl(server, "status").out)
+        for command in (["recycle", "0"], ["scale", "2"], ["reload"], ["drain"]):
+            refused = ctl(server, *command)
+            assert (refused.code, "the server is leaving" in refused.err) == (1, True), command
+        assert "to be replaced" not in server.log
+        assert server.stop(signal.SIGINT) == 0
+
+
 def test_reload_with_a_verdict() -> None:
     """A good reload is 0; a broken one is 1, tells why, and the old code serves on."""
     with ServerProcess(None, *CONTROL, source=APP, check_descriptors=False) as server:

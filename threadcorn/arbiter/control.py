@@ -185,6 +185,8 @@ class Control:
 
     def _recycle(self, args: Facts) -> Facts:
         slot = _integer(args, "slot")
+        if self._view.supervisor.leaving is not None:
+            raise Refused(_later(self._view.supervisor.phase.value))  # nobody is replaced any more
         for incarnation, handle in self._view.incarnations():
             if handle.slot == slot and incarnation.state is State.READY:
                 self._tell(e.Judged(handle.age, e.Verdict.RECYCLE, "asked for by threadcornctl"))
@@ -239,12 +241,16 @@ class Control:
             cause = f"too many of its workers died; {fields['older']} old ones serve on"
             self._conclude(fields["generation"], {"ok": False, "cause": cause, "text": "see the error log"})
         elif what is e.What.REFUSED:
-            self._refusal = f"the server is {fields['phase']}; try again when that is over"
+            self._refusal = _later(fields["phase"])
 
     def _conclude(self, generation: int, verdict: Facts) -> None:
         self._verdicts[generation] = verdict
         while len(self._verdicts) > VERDICTS:
             del self._verdicts[min(self._verdicts)]
+
+
+def _later(phase: object) -> str:
+    return f"the server is {phase}; try again when that is over"
 
 
 def _integer(args: Facts, name: str) -> int:
