@@ -115,6 +115,11 @@ class AccessLog:
         lost, self._warned = file.dropped - self._warned, file.dropped
         self._log.error("access log: %d lines were lost: %s", lost, file.reason)
 
+    def tell_losses(self) -> None:
+        """Say what has been lost since the last warning: this process ends."""
+        if self._file is not None and self._file.dropped > self._warned:
+            self._warn(self._file, 0.0)
+
     def reopen(self) -> None:
         """Open the file by its name again: it was rotated. A failure is logged, and the old one stays."""
         if self._file is None:

@@ -12,6 +12,7 @@ from signal import SIGTERM, SIGUSR1
 
 import pytest
 
+from tests.kit.admin import ADMIN, metrics
 from tests.kit.client import connect
 from tests.kit.eventually import eventually
 from tests.kit.server import ServerProcess, environment
@@ -82,11 +83,15 @@ def test_a_full_disk_costs_lines_and_no_requests():
 
 
 def test_the_error_log_tells_of_a_full_access_log():
-    with ServerProcess(None, "--access-logfile", "/dev/full") as server:
+    """The first loss at once, the rest when the worker leaves at the latest; metrics count all."""
+    with ServerProcess(None, "--access-logfile", "/dev/full", *ADMIN) as server:
         for _ in range(5):
             assert server.get("/").status == 200
         eventually(lambda: "access log: 1 lines were lost: No space left on device" in server.log)
         assert server.log.count("were lost") == 1
+        eventually(lambda: metrics(server)["threadcorn_access_log_lines_lost_total"] == {'slot="0"': 5.0})
+        server.stop()
+        assert "access log: 4 lines were lost: No space left on device" in server.log
 
 
 @contextmanager

@@ -91,6 +91,7 @@ MODE_CHANGES = _cell("mode_changes", "counter", "", "changes between hand-off an
 SLOW = _cell("slow", "counter", "requests", "requests that ran longer than slow_request")
 INTERRUPTED = _cell("interrupted", "counter", "requests", "of the timed out, how many threads came back")
 ABANDONED = _cell("abandoned", "counter", "requests", "not run, because the client left while they waited")
+LINES_LOST = _cell("access_log_lines_lost", "counter", "lines", "access log lines that could not be written")
 
 #: Why a request is refused because of overload (docs/overload.md). Their cells add up to SHED.
 REASONS: tuple[str, ...] = ("queue_timeout", "standing_queue", "full_queue")

@@ -272,7 +272,8 @@ class Worker:
 
     def _publish(self) -> None:
         telemetry, acceptor, handover = self._telemetry, self._acceptor, self._handover
-        telemetry.publish(self._pool, self._intake.refusals.count, self._stuck)
+        lost = self._boot.access.dropped
+        telemetry.publish(self._pool, self._intake.refusals.count, lost, self._stuck)
         cells = telemetry.cells
         cells[TAKEN], cells[RINGS], cells[ACCEPT_ERRORS] = acceptor.taken, acceptor.rings, acceptor.failed
         cells[HANDED_OVER], cells[RECEIVED] = handover.given, handover.received
@@ -412,6 +413,7 @@ class Worker:
         faulthandler.cancel_dump_traceback_later()
         self._publish()
         self._boot.worker.nr = self._telemetry.requests
+        self._boot.access.tell_losses()
         for handler in self._log.handlers:
             handler.flush()
         sys.stdout.flush()
