@@ -25,8 +25,7 @@ from threadcorn.system.signals import Sig, SignalReader
 __all__ = ["main"]
 
 OK, NO, USAGE, NOBODY = 0, 1, 2, 3
-#: As the shell has it for SIGINT.
-INTERRUPTED = 130
+INTERRUPTED = 130  # as the shell has it for SIGINT
 #: Seconds to wait for an answer, and for the workers' reports.
 PATIENCE = 10.0
 REPORTS = 3.0
@@ -385,6 +384,13 @@ COMMANDS: Mapping[str, tuple[Callable[[Server, argparse.Namespace], Outcome], st
 }
 
 
+def _pause(text: str) -> float:
+    """Seconds. Less than a tenth would be a load on a server that most likely has trouble already."""
+    if not 0.1 <= float(text) <= 3600:
+        raise argparse.ArgumentTypeError(f"{text} s; least is 0.1, most is 3600")
+    return float(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="threadcornctl", description="Look into a running threadcorn, and steer it."
@@ -406,7 +412,7 @@ def _parser() -> argparse.ArgumentParser:
     made["reload"].add_argument("--timeout", type=float, default=300.0, help="seconds to wait at most")
     made["stop"].add_argument("--quick", action="store_true", help="do not let running requests finish")
     made["top"].add_argument("--once", action="store_true", help="print it once, as plain text")
-    made["top"].add_argument("--interval", type=float, default=1.0, help="seconds between two looks")
+    made["top"].add_argument("--interval", type=_pause, default=1.0, help="seconds between two looks")
     return parser
 
 

@@ -279,6 +279,8 @@ def test_stop() -> None:
 def test_the_command_line_is_judged() -> None:
     assert run_cli("status", module="threadcorn.ctl").code == 2
     assert run_cli("-s", "x", "dance", module="threadcorn.ctl").code == 2
+    for pause in ("0", "-1", "nan"):  # as fast as it can, at the cost of a server that has trouble
+        assert run_cli("-s", "x", "top", "--interval", pause, module="threadcorn.ctl").code == 2
 
 
 def test_nonsense_is_answered_and_harms_nobody() -> None:
