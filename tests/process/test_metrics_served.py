@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 from prometheus_client import parser as plain
@@ -28,6 +30,13 @@ def app(environ, start):
     return [b"ok"]
 """
 PATHS = ("/", "/gone", "/made", "/tea", "/")
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
+#: Shown where the kernel tells it, or once it has happened.
+NOT_ALWAYS = {
+    *("threadcorn_memory_limit_bytes", "threadcorn_memory_used_bytes", "threadcorn_cpu_limit"),
+    *("threadcorn_throttled_seconds_total", "threadcorn_oom_kills_total", "threadcorn_pressure_percent"),
+    *("threadcorn_worker_pss_bytes", "threadcorn_worker_uss_bytes", "threadcorn_worker_recycles_total"),
+}
 NEW = {"Accept": "application/openmetrics-text; version=1.0.0"}
 
 Counters = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -98,12 +107,14 @@ def test_counters_never_fall_and_agree_with_the_clients() -> None:
 def test_prometheus_has_nothing_to_say_about_a_real_scrape() -> None:
     """promtool and both parsers, with every family that a busy server shows, histograms and labels too."""
     promtool = need("promtool")
-    with ServerProcess(None, *ADMIN, "--workers", "2", source=APP, check_descriptors=False) as server:
+    flags = (*ADMIN, "--workers", "2", "--probe-interval", "0.05")
+    with ServerProcess(None, *flags, source=APP, check_descriptors=False) as server:
         for path in PATHS:
             server.get(path)
         os.kill(server.workers()[0], signal.SIGTERM)
         eventually(lambda: facts(server)["server"]["exits"])
         eventually(lambda: sum(metrics(server)["threadcorn_requests_total"].values()) == len(PATHS))
+        eventually(lambda: "threadcorn_worker_cpu_ratio" in metrics(server))  # all are looked at
         text = look(server, "/metrics").body
         done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, timeout=30)
         assert (done.returncode, done.stdout + done.stderr) == (0, b"")
@@ -112,3 +123,7 @@ def test_prometheus_has_nothing_to_say_about_a_real_scrape() -> None:
         new = {f.name: f for f in openmetrics.text_string_to_metric_families(body)}
         assert new.keys() - {"threadcorn"} == old.keys() - {"threadcorn_info"}
         assert len(new) > 35
+        documented = set(re.findall(r"\bthreadcorn_\w+", PAGE.read_text(encoding="utf-8")))
+        shown = {name + "_total" if family.type == "counter" else name for name, family in old.items()}
+        assert not shown - documented, "not in docs/metrics.md"
+        assert not documented - shown - NOT_ALWAYS, "in docs/metrics.md only"
