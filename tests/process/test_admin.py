@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import tempfile
 import threading
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.kit.admin import ADMIN, facts, look, metrics
@@ -97,6 +99,27 @@ def test_slow_strangers_do_not_stop_the_arbiter() -> None:
         assert server.get("/").status == 200
         for stranger in strangers:
             stranger.close()
+
+
+def test_an_arbiter_without_descriptors_does_not_spin_and_says_so() -> None:
+    """A vault can use them all. A probe waits then, and is answered when there is one again."""
+    with ServerProcess("tests.kit.apps:hello", *ADMIN, "--header-timeout", "1") as server:
+        limit, used = resource.RLIMIT_NOFILE, {int(name) for name in os.listdir(f"/proc/{server.pid}/fd")}
+        before = resource.prlimit(server.pid, limit)
+        resource.prlimit(server.pid, limit, (min(set(range(999)) - used), before[1]))
+        with connect(f"unix:{server.directory}/admin.sock") as probe:
+            probe.request("/livez")
+            arbiter = psutil.Process(server.pid)
+            begun = arbiter.cpu_times()
+            with server.connect() as clock:  # a second, by the server's own clock
+                clock.send(b"GET / HT")
+                assert clock.reply().status == 408
+            ended = arbiter.cpu_times()
+            spent = ended.user + ended.system - begun.user - begun.system
+            assert spent < 0.4, f"{spent} s of processor time in a second in which nothing could be accepted"
+            assert server.log.count("Cannot accept at the admin address or the control socket") == 1
+            resource.prlimit(server.pid, limit, before)
+            assert probe.reply().status == 200
 
 
 def test_counts_agree_with_the_client_across_a_crash() -> None:

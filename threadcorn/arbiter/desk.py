@@ -9,6 +9,7 @@ The desk has a poller of its own, and the arbiter's loop waits on that one descr
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket
 from collections.abc import Callable
@@ -28,6 +29,11 @@ ACCEPTS = 16
 PATIENCE = 10.0
 RECV = 16384
 MOST_INPUT = 65536
+#: Seconds in which nobody is accepted after the system had no descriptor left, and until that is told again.
+PAUSE = 0.5
+QUIET = 60.0
+
+_EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +76,8 @@ class Desk:
         self._poller = EdgePoller()
         self._doors: dict[int, tuple[Doorway, Service]] = {}
         self._sessions: dict[int, Session] = {}  # in the order of their last word
+        self._paused_until: float | None = None
+        self._quiet_until = 0.0
 
     def fileno(self) -> int:
         return self._poller.fileno()
@@ -79,12 +87,16 @@ class Desk:
         self._poller.register(door.sock.fileno(), IN)
 
     def next(self) -> float | None:
-        """When a deadline is due."""
-        return min((s.deadline for s in self._sessions.values()), default=None)
+        """When a deadline is due, or accepting goes on."""
+        pause = () if self._paused_until is None else (self._paused_until,)
+        return min((*pause, *(s.deadline for s in self._sessions.values())), default=None)
 
     def turn(self) -> None:
         """Answer whoever has asked. A fault in one session ends that session and nothing else."""
         now = self._now()
+        if self._paused_until is not None and now >= self._paused_until:
+            self._paused_until = None
+            self._listen(IN)
         for fd, _ in self._poller.poll(0)[:EVENTS]:
             door = self._doors.get(fd)
             if door is not None:
@@ -128,8 +140,10 @@ class Desk:
         """False: nobody waits."""
         try:
             sock, _ = door.sock.accept()
-        except OSError:
-            return False  # nobody, or gone again, or no descriptor left; the next turn sees it
+        except OSError as error:
+            if error.errno in _EXHAUSTED:
+                self._pause(error, now)
+            return False  # nobody, or gone again
         try:
             sock.setblocking(False)
             admitted = service.admit(sock)
@@ -143,6 +157,22 @@ class Desk:
         self._sessions[sock.fileno()] = Session(sock, service, now + PATIENCE)
         self._poller.register(sock.fileno(), IN)
         return True
+
+    def _pause(self, error: OSError, now: float) -> None:
+        # Whoever waits at the door would end every wait of the loop at once.
+        self._paused_until = now + PAUSE
+        self._listen(0)
+        if now >= self._quiet_until:
+            self._log.error(
+                "Cannot accept at the admin address or the control socket: %s; raise the limit on open files "
+                "(LimitNOFILE=, ulimit -n)",
+                error.strerror,
+            )
+        self._quiet_until = now + QUIET
+
+    def _listen(self, events: int) -> None:
+        for fd in self._doors:
+            self._poller.modify(fd, events)
 
     def _serve(self, fd: int, session: Session, now: float) -> None:
         try:
