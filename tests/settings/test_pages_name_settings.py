@@ -35,7 +35,8 @@ NO_SETTINGS = {
         "peer_addr",
         "status_code",
     },
-    "metrics.md": {"prometheus_client", "ready_wait", "full_queue", "standing_queue"},  # values of labels
+    # values of labels
+    "metrics.md": {"prometheus_client", "ready_wait", "full_queue", "standing_queue", "memory_hard"},
     "overload.md": {"full_queue", "standing_queue"},
 }
 
