@@ -127,6 +127,20 @@ def test_rows_that_contradict_each_other_are_all_named() -> None:
     ]
 
 
+def test_a_hard_limit_below_the_soft_one_is_a_mistake() -> None:
+    """It would end workers with what they run, and the soft one would never get to replace them in time."""
+    cfg = Config()
+    cfg.set("max_worker_memory", "100m")
+    cfg.set("max_worker_memory_hard", "50m")
+    with pytest.raises(ConfigError) as caught:
+        cfg.freeze()
+    assert caught.value.problems == [
+        "max_worker_memory_hard (52428800) is not above max_worker_memory (104857600); raise it"
+    ]
+    cfg.set("max_worker_memory_hard", 0)
+    cfg.freeze()
+
+
 def test_a_smaller_head_alone_and_a_longer_line_alone_are_no_contradiction() -> None:
     small, long = Config(), Config()
     small.set("limit_request_head", 1000)

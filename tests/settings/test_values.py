@@ -109,6 +109,8 @@ def test_means(name: str, written: object, value: object) -> None:
         ("umask", "999", "at most 0o777, got '999'"),
         ("max_body_size", "-1k", "must be at least 0 bytes, got -1024"),
         ("health_path", "healthz", "begins with a slash, got 'healthz'"),
+        ("health_path", "/up?now", "a path has no query and no fragment, got '/up?now'"),
+        ("health_path", "/up#now", "a path has no query and no fragment"),
         ("probe_paths", "/up,down", "begins with a slash, got 'down'"),
         ("forwarder_headers", "REMOTE_USER", "send REMOTE-USER, which arrives as HTTP_REMOTE_USER"),
         ("statsd_host", "a:b:c", "expected HOST:PORT or unix:PATH, got 'a:b:c'"),

@@ -174,9 +174,16 @@ def _room_for_a_process(cfg: Config) -> Iterable[str]:
             yield f"{name}: no worker lives in {value} bytes; write {value}m for MiB ({cfg.origins[name]})"
 
 
+def _hard_above_soft(cfg: Config) -> Iterable[str]:
+    soft, hard = cfg.max_worker_memory, cfg.max_worker_memory_hard
+    if 0 < hard <= soft:
+        yield f"max_worker_memory_hard ({hard}) is not above max_worker_memory ({soft}); raise it"
+
+
 _CROSS_CHECKS: tuple[Callable[[Config], Iterable[str]], ...] = (
     _threads_in_order,
     _room_for_workers,
     _limits_fit_the_head,
     _room_for_a_process,
+    _hard_above_soft,
 )

@@ -176,6 +176,8 @@ def path_of_url(value: Any) -> str | None:
     path = optional_text(value)
     if path is not None and not path.startswith("/"):
         raise ValueError(f"expected a path that begins with a slash, got {value!r}")
+    if path is not None and ("?" in path or "#" in path):
+        raise ValueError(f"a path has no query and no fragment, got {value!r}")  # it would match no request
     return path
 
 

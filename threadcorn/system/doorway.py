@@ -101,7 +101,8 @@ def open_private(path: str, setting: str = "control_socket", mask: int = 0o177) 
     except OSError as error:
         sock.close()
         raise BootError(
-            f"{setting} {path}: cannot be made: {error.strerror}", "name a path in a directory of your own"
+            f"{setting} {path}: cannot be made: {error.strerror or error}",
+            "name a path in a directory of your own",
         ) from error
     finally:
         os.umask(before)
