@@ -290,12 +290,10 @@ def _reload(server: Server, args: argparse.Namespace) -> Outcome:
         last = server.ask("reloaded", generation=generation)
         if last:
             if last["ok"]:
-                return OK, last, f"generation {last['generation']} serves"
-            return (
-                NO,
-                last,
-                f"reload to generation {generation} failed: {last['cause']}\n{last['text']}".rstrip(),
-            )
+                code = ", with the code of the start (preload_app)" if last["preloaded"] else ""
+                return OK, last, f"generation {last['generation']} serves{code}"
+            text = f"reload to generation {generation} failed: {last['cause']}\n{last['text']}"
+            return NO, last, text.rstrip()
         time.sleep(PAUSE)
     return NO, {"ok": False, "cause": "not over in time"}, f"not over within {args.timeout:g} s"
 

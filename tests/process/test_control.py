@@ -140,6 +140,14 @@ def test_reload_with_a_verdict() -> None:
         assert ctl(server, "status").code == 0
 
 
+def test_a_reload_that_cannot_replace_the_code_says_so() -> None:
+    """With preload_app the code is the arbiter's: nobody must take this for a deploy."""
+    with ServerProcess(None, *CONTROL, "--preload", source=APP, check_descriptors=False) as server:
+        done = ctl(server, "reload", "--wait", within=40)
+        words = "generation 2 serves, with the code of the start (preload_app)"
+        assert (done.code, done.out.strip()) == (0, words)
+
+
 def test_secrets_are_not_shown() -> None:
     """Variables for the application by name only; queries of what runs stay with the server's own user."""
     with ServerProcess(

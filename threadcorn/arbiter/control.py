@@ -180,7 +180,7 @@ class Control:
             return {}
         if supervisor.generation >= asked:
             done = supervisor.phase is e.Phase.SERVE
-            return {"ok": True, "generation": supervisor.generation} if done else {}
+            return self._served(supervisor.generation) if done else {}
         return later[-1] if later else {}
 
     def _recycle(self, args: Facts) -> Facts:
@@ -233,7 +233,7 @@ class Control:
         """Remember how reloads ended, and what was refused."""
         what, fields = note.what, note.fields
         if what is e.What.RELOAD_DONE:
-            self._conclude(fields["generation"], {"ok": True, "generation": fields["generation"]})
+            self._conclude(fields["generation"], self._served(fields["generation"]))
         elif what is e.What.RELOAD_FAILED:
             cause = f"the new worker: {fields['cause']}; generation {fields['generation']} serves on"
             self._conclude(fields["failed"], {"ok": False, "cause": cause, "text": fields["text"]})
@@ -242,6 +242,10 @@ class Control:
             self._conclude(fields["generation"], {"ok": False, "cause": cause, "text": "see the error log"})
         elif what is e.What.REFUSED:
             self._refusal = _later(fields["phase"])
+
+    def _served(self, generation: int) -> Facts:
+        # Whoever deploys must not take the settings of a generation for its code.
+        return {"ok": True, "generation": generation, "preloaded": self._view.settings().preload_app}
 
     def _conclude(self, generation: int, verdict: Facts) -> None:
         self._verdicts[generation] = verdict
