@@ -175,6 +175,16 @@ def test_a_process_that_does_not_die_does_not_hold_up_a_reload():
 # -- scaling -------------------------------------------------------------------------------------------
 
 
+def test_the_last_one_that_serves_is_not_one_too_many():
+    """One less is asked for while the slots that stay have nobody: who serves does so until they have."""
+    world = World(target=3).start()
+    world.ready(3)
+    world.tell(e.ScaleAsked(-2))
+    assert world.told_to_drain() == [2], "who boots serves nobody"
+    world.ready(1)
+    assert world.told_to_drain() == [3]
+
+
 def test_more_and_fewer():
     """TTIN fills the lowest free slot, TTOU drains the highest."""
     world = World(target=2).serving()

@@ -33,6 +33,14 @@ def app(environ, start):
     return [body]
 """
 
+#: Boots, where there is a file "slow", until there is a file "go".
+SLOW = f"""{APP}
+if os.path.exists("slow"):
+    open("boots", "w").close()
+    while not os.path.exists("go"):
+        time.sleep(0.005)
+"""
+
 
 def server_of(*flags: str, **how: object) -> ServerProcess:
     return ServerProcess(None, *flags, source=APP, **how)  # type: ignore[arg-type]
@@ -219,6 +227,44 @@ class TestOtherWays:
             replaced(server, old)
             for client in clients:
                 assert int(client.get("/").body) in server.workers()
+
+    def test_worker_that_is_told_to_leave_serves_until_its_successor_does(self) -> None:
+        """However long that boots, and however short a worker's time to leave is. A second TERM is obeyed at
+        once."""
+        with ServerProcess(None, "--graceful-timeout", "0.2", source=SLOW) as server:
+            idle, half = server.connect(), server.connect()
+            idle.get("/")
+            half.send(b"GET / HTTP/1.1\r\n")
+            old = server.workers()
+            (server.directory / "slow").touch()
+            os.kill(old[0], signal.SIGTERM)
+            eventually((server.directory / "boots").exists)
+            assert idle.silent(0.5)  # longer than a worker waits that nobody can take anything from
+            assert int(server.get("/").body) in old
+            (server.directory / "go").touch()
+            replaced(server, old)
+            assert int(idle.get("/").body) in server.workers()
+            half.send(b"Host: x\r\n\r\n")
+            assert int(half.reply().body) in server.workers()
+            old = server.workers()
+            (server.directory / "go").unlink()
+            os.kill(old[0], signal.SIGTERM)
+            eventually(lambda: server.log.count("to be replaced") == 2)
+            os.kill(old[0], signal.SIGTERM)
+            eventually(lambda: not Path(f"/proc/{old[0]}").exists())
+            (server.directory / "go").touch()
+            assert int(server.get("/").body) in server.workers()
+
+    def test_worker_that_is_told_to_leave_does_not_wait_longer_than_a_boot_may_take(self) -> None:
+        with ServerProcess(
+            None, "--boot-timeout", "1", source=SLOW, tolerate=["Fatal Python error"]
+        ) as server:
+            [old] = server.workers()
+            (server.directory / "slow").touch()
+            os.kill(old, signal.SIGTERM)
+            eventually(lambda: not Path(f"/proc/{old}").exists(), within=20)
+            (server.directory / "go").touch()
+            eventually(server.workers, within=20)
 
 
 class TestStop:

@@ -99,6 +99,24 @@ def test_a_lame_duck_serves_while_balancers_look_away() -> None:
         assert time.monotonic() - began > 1.5
 
 
+def test_a_term_to_everybody_is_the_arbiters_business() -> None:
+    """supervisord (stopasgroup), timeout(1) and systemd's default send it to the workers as well: they serve
+    until the lame-duck time is over, and nobody speaks of replacing them."""
+    with Line("--workers", "2", "--lame-duck", "60", "--admin-bind", "unix:admin") as server:
+        admin = f"unix:{server.directory}/admin"
+        workers = server.workers()
+        os.killpg(server.pid, signal.SIGTERM)
+        eventually(lambda: server.get("/readyz", address=admin).status == 503)
+        idle = server.connect()
+        assert idle.get().status == 200
+        assert idle.silent(0.5)
+        assert idle.get().status == 200
+        assert server.workers() == workers
+        assert "to be replaced" not in server.log
+        assert "draining" not in server.log
+        server.end(signal.SIGINT, within=5)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
 def test_a_quick_stop_waits_for_nobody(number: int) -> None:
     """A running request, a lame-duck time and a graceful time-out are no reason to stay."""
@@ -251,9 +269,14 @@ def test_nobody_is_replaced_once_the_stop_is_known() -> None:
     with Line("--workers", "2", config=SELF_MADE, check_descriptors=False) as server:
         freeze(server.serving)
         workers = server.children()
-        for pid in workers:
-            os.kill(pid, signal.SIGTERM)
-        eventually(lambda: not any(lives(pid) for pid in workers))
+
+        def obeyed() -> None:
+            """the workers, who get no successor, have been told again"""
+            for pid in filter(lives, workers):
+                os.kill(pid, signal.SIGTERM)
+            assert not any(lives(pid) for pid in workers)
+
+        eventually(obeyed)
         (server.directory / "armed").touch()
         os.kill(server.serving, signal.SIGCONT)
         assert server.wait(within=20) == 0

@@ -224,8 +224,9 @@ class World:
             process.drain = True
 
     def may_be_drained(self, process: Process) -> None:
-        """Only if it is not wanted, or somebody newer is READY in its place."""
+        """Only if it is not wanted and others serve, or somebody newer is READY in its place."""
         if process.slot >= self.sup.wanted:
+            assert not self.sup.wanted or self.somebody_serves(), "the last one that serves is drained"
             return
         successors = [
             p
@@ -315,4 +316,11 @@ class World:
             assert len(filling) <= 2
         for slot in self.sup.crew.slots[self.sup.wanted :]:
             filling = [i for i in slot.incarnations if i.alive and i is not self.sup.canary]
-            assert not filling, f"slot {slot.index} is not wanted and has a worker that is not told to drain"
+            stays = self.sup.wanted and not self.somebody_serves()
+            assert not filling or (stays and all(i.state is State.READY for i in filling)), (
+                f"slot {slot.index} is not wanted and has a worker that is not told to drain"
+            )
+
+    def somebody_serves(self) -> bool:
+        """In a slot that is wanted."""
+        return any(owner is not None for owner in self.sup.crew.owners()[: self.sup.wanted])

@@ -85,6 +85,7 @@ class World(Worker):
         )
         self._last_seen = (None, 0)
         self._departure = None
+        self._leave_at = None
         self._exit = None
         self._max_requests = 0
         self._signals = SimpleNamespace(fileno=lambda: -1)  # nobody sends any

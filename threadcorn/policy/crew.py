@@ -129,7 +129,7 @@ class Crew:
         incarnation.deadline = self.now + GRUDGE
 
     def _mark(self, incarnation: Incarnation, reason: str) -> None:
-        if incarnation.recycle is None:
+        if incarnation.recycle is None and self.leaving is None:
             incarnation.recycle = reason
             self.note(What.RECYCLE_ASKED, incarnation, reason=reason)
 

@@ -7,7 +7,8 @@ roll is nothing but slots whose worker is of an older generation than wanted, se
 
 Laws:
 
-1. Ready first. Nobody is asked to drain before the one who takes over is READY.
+1. Ready first. Nobody is asked to drain before the one who takes over is READY; nor is the last one that
+   serves, when fewer are wanted.
 2. A generation serves the world only after its canary, one worker in the first slot, was READY. Until then
    it counts for nothing: it owns no shard, fills no slot, and if it fails, nobody ever noticed.
 3. At most `surge` processes more than wanted live at once, those that drain included: the machine may have
@@ -355,7 +356,9 @@ class Supervisor:
         owner = slot.owner()
         for incarnation in filling:
             if slot.index >= self.wanted:
-                self._step(incarnation, Happening.DRAIN, "fewer workers are wanted")
+                # The last one that serves stays until one of those that are wanted does.
+                if incarnation is not owner or not self.wanted or any(self.crew.owners()[: self.wanted]):
+                    self._step(incarnation, Happening.DRAIN, "fewer workers are wanted")
             elif owner is not None and incarnation.rank < owner.rank:
                 self._step(incarnation, Happening.DRAIN, "its successor is ready")
         if slot.index < self.wanted and not filling and self._now >= slot.not_before:

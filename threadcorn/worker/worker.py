@@ -81,12 +81,10 @@ class Worker:
         self._exit: int | None = None
         self._departure: Departure | None = None
         self._orphan_until: float | None = None
+        self._leave_at: float | None = None  # told to leave, we do so then at the latest
         self._asked_to_recycle = False
-        self._max_requests = 0
-        if self._settings.max_requests:
-            self._max_requests = self._settings.max_requests + random.randint(
-                0, self._settings.max_requests_jitter
-            )
+        most, jitter = self._settings.max_requests, self._settings.max_requests_jitter
+        self._max_requests = most + random.randint(0, jitter) if most else 0
         self._last_seen: tuple[Any, int] = (None, 0)
         self._telemetry = Telemetry(boot.page)
         self._stuck = Stuck(
@@ -181,14 +179,11 @@ class Worker:
             self._telemetry,
         )
         self._pool.rows = self._deposits is None
-        auto = settings.threads == "auto"
-        tuning = (
-            Tuning(settings.threads_min, max(settings.threads_min, settings.threads_max)) if auto else None
-        )
+        least, most = settings.threads_min, settings.threads_max
+        tuning = Tuning(least, max(least, most)) if settings.threads == "auto" else None
         workers = usable_cpus() if settings.workers == "auto" else int(settings.workers)
-        self._tuner = Tuner(
-            self._pool, self._log, tuning, cpus=min(capacity(), max(1.0, usable_cpus() / workers))
-        )
+        cpus = min(capacity(), max(1.0, usable_cpus() / workers))
+        self._tuner = Tuner(self._pool, self._log, tuning, cpus=cpus)
         self._neighbours = Neighbours(boot.page, boot.berths, boot.slot)
         self._acceptor = Acceptor(self._reactor, self._neighbours, self._log, self._pool.pressure)
         self._handover = Handover(self._reactor, self._neighbours, self._log)
@@ -244,6 +239,8 @@ class Worker:
             self._depart(self._departure)
         if 0 < self._max_requests <= self._telemetry.requests:
             self._recycle_me("max_requests")
+        if self._leave_at is not None and self._departure is None and monotonic() >= self._leave_at:
+            self._begin_drain(self._settings.graceful_timeout, "TERM")
 
     def _recycle_me(self, reason: str) -> None:
         if not self._asked_to_recycle:
@@ -327,11 +324,20 @@ class Worker:
 
     def _signalled(self, number: int) -> None:
         if number == Sig.SIGTERM:
-            self._begin_drain(self._settings.graceful_timeout, "TERM")
+            self._asked_to_leave()
         elif number == Sig.SIGUSR1:
             self._reopen_logs()
         else:
             self._quit()
+
+    def _asked_to_leave(self) -> None:
+        """TERM: stay until a successor serves, or those who wait for us would have nobody. But nobody waits
+        for ever for one that cannot boot, and who says it again means now."""
+        if self._leave_at is None and self._orphan_until is None:
+            self._leave_at = monotonic() + self._settings.boot_timeout
+            self._recycle_me("TERM")
+        else:
+            self._begin_drain(self._settings.graceful_timeout, "TERM")
 
     def _quit(self) -> None:
         if self._exit is not None:
