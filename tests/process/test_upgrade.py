@@ -151,6 +151,39 @@ def test_whoever_holds_what_a_dead_successor_left_open_stops_nobody() -> None:
         server.end()
 
 
+def test_the_pid_file_is_put_right_when_a_successor_that_had_it_fails() -> None:
+    """It writes its name there before it says that it is ready, and may be ended, or given up, in between."""
+    took_it_and_died = """
+import os, pathlib
+pathlib.Path("mine").write_text(str(os.getpid()))
+os.rename("mine", "pid")
+os._exit(3)
+"""
+    took_it_away = "import os\nos.remove('pid')\nos._exit(3)\n"
+    with Line() as server:
+        for count, text in enumerate((took_it_and_died, took_it_away), 1):
+            (server.directory / "threadcorn.conf.py").write_text(text)
+            server.tell(signal.SIGUSR2)
+            server.logged("Upgrade failed", count)
+            eventually(lambda: server.named() == server.serving)
+        (server.directory / "threadcorn.conf.py").unlink()
+        server.upgrade()
+        server.end()
+        assert not (server.directory / "pid").exists()
+
+
+def test_no_pid_file_is_left_where_the_successor_has_another_one() -> None:
+    with ServerProcess(config="pidfile = 'one'\n") as server:
+        (server.directory / "threadcorn.conf.py").write_text("pidfile = 'another'\n")
+        server.signal(signal.SIGUSR2)
+        assert server.wait() == 0
+        assert not (server.directory / "one").exists()
+        successor = int((server.directory / "another").read_text())
+        os.kill(successor, signal.SIGTERM)
+        eventually(lambda: not lives(successor), within=20)
+        assert not (server.directory / "another").exists()
+
+
 def test_a_stop_during_an_upgrade_ends_both() -> None:
     """The successor that boots is of no use any more, and may not shut the sockets before the last answer."""
     with Line("--workers", "1") as server:

@@ -254,7 +254,7 @@ class Arbiter:
         for death in deaths:
             handle = self._staff.by_pid.pop(death.pid, None)
             if handle is None:
-                if not self._upgrade.died(death):
+                if not self._upgrade.died(death, self._nameplate):
                     self.log.debug("Reaped process %d, which is not a worker", death.pid)
                 continue
             self._receive(handle)

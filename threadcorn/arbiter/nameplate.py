@@ -32,8 +32,14 @@ class Nameplate:
             announce.write_ready(self._ready_fd, addresses)
             self._ready_fd = None
 
+    def stay(self) -> None:
+        """We serve on: a successor that had put its name there has failed. Raises BootError when ours cannot
+        be put back."""
+        if self._file is not None:
+            self._file.restore()
+
     def leave_to_parent(self) -> None:
-        """In a child; and when a successor has put its own name there."""
+        """In a child."""
         if self._file is not None:
             self._file.forget()
         if self._ready_fd is not None:
@@ -41,6 +47,7 @@ class Nameplate:
             self._ready_fd = None
 
     def close(self) -> None:
+        """We leave. A successor's name stays, where it has put it in the place of ours."""
         if self._file is not None:
             self._file.remove()
 

@@ -24,7 +24,7 @@ from threadcorn.arbiter import hooks
 from threadcorn.arbiter.nameplate import Nameplate
 from threadcorn.arbiter.operations import Operations
 from threadcorn.arbiter.premises import Premises
-from threadcorn.errors import ExitCode
+from threadcorn.errors import BootError, ExitCode
 from threadcorn.policy import events as e
 from threadcorn.system import inherit, signals, spawn
 from threadcorn.system.inherit import Inheritance
@@ -175,7 +175,7 @@ class Upgrade:
             self._stop_listening()  # its death tells the rest
         return self._news >= 0
 
-    def died(self, death: Death) -> bool:
+    def died(self, death: Death, nameplate: Nameplate) -> bool:
         """A child of ours has been reaped. True if it was the successor."""
         if self._child is None or death.pid != self._child.pid:
             return False
@@ -191,6 +191,10 @@ class Upgrade:
         if served:
             self._log.critical("The successor (pid: %d) has ended: it %s", death.pid, death.words())
         else:
+            try:
+                nameplate.stay()
+            except BootError as error:
+                self._log.error("The pid file does not name us any more, and cannot be put right: %s", error)
             _, _, text = self._said.decode("utf-8", "replace").partition("\n")
             text = text[-LONGEST:].strip()
             cause = f"the successor (pid: {death.pid}) {death.words()}"
@@ -212,7 +216,7 @@ class Upgrade:
         if self.pid is not None:
             premises.yield_lease(self.pid)
             operations.desk.yield_doors()
-            nameplate.leave_to_parent()
+            nameplate.close()
             operations.systemd.moved(self.pid)
         if self._wire is not None:
             try:

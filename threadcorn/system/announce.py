@@ -51,18 +51,18 @@ class PidFile:
             os.close(fd)
             _unlink(beside)
             raise self._cannot(error) from error
+        self.forget()
         self._fd = fd
+
+    def restore(self) -> None:
+        """Put it back, if somebody had put their own there, or taken it away. Raises as `create`."""
+        if self._fd >= 0 and not self._is_there():
+            self.create()
 
     def remove(self) -> None:
         """Take it away, if it is still ours: a successor may have put its own in the same place."""
-        if self._fd < 0:
-            return
-        try:
-            mine, there = os.fstat(self._fd), os.stat(self.path)
-            if (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino):
-                _unlink(self.path)
-        except FileNotFoundError:
-            pass
+        if self._fd >= 0 and self._is_there():
+            _unlink(self.path)
         self.forget()
 
     def forget(self) -> None:
@@ -70,6 +70,13 @@ class PidFile:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    def _is_there(self) -> bool:
+        try:
+            mine, there = os.fstat(self._fd), os.stat(self.path)
+        except OSError:
+            return False
+        return (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)
 
     def _refuse_the_living(self) -> None:
         try:
