@@ -151,6 +151,19 @@ def test_whoever_holds_what_a_dead_successor_left_open_stops_nobody() -> None:
         server.end()
 
 
+def test_an_address_that_is_given_up_is_nobodys() -> None:
+    """A copy of its sockets in a worker would let clients in that nobody answers, and keep the port taken."""
+    with Line(config="bind = ['127.0.0.1:0', '127.0.0.2:0', 'unix:going']", bind=[]) as server:
+        kept, gone, _ = server.addresses
+        (server.directory / "threadcorn.conf.py").write_text("bind = ['127.0.0.1:0']")
+        server.upgrade()
+        assert server.get(address=kept).status == 200
+        with pytest.raises(ConnectionRefusedError):
+            connect(gone)
+        assert not (server.directory / "going").exists()
+        server.end()
+
+
 def test_the_pid_file_is_put_right_when_a_successor_that_had_it_fails() -> None:
     """It writes its name there before it says that it is ready, and may be ended, or given up, in between."""
     took_it_and_died = """

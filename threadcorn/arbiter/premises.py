@@ -25,7 +25,7 @@ from threadcorn.policy.cells import (
 )
 from threadcorn.policy.steering import SlotView, Steering
 from threadcorn.settings import Settings
-from threadcorn.system import addresses, berths, listeners
+from threadcorn.system import addresses, berths, binding, listeners
 from threadcorn.system.custody import Custody
 from threadcorn.system.inherit import Inheritance
 from threadcorn.system.poller import Waiter
@@ -124,7 +124,10 @@ class Premises:
         return None if self.vault is None else self.vault.custody
 
     def leave_to_parent(self) -> None:
-        """In a child. What slots own stays, it is everybody's."""
+        """In a child. What slots own stays, it is everybody's. Of what we are about to give up, a copy there
+        would let clients in that nobody answers."""
+        for group in self._given_up():
+            group.release()
         if self.vault is not None:
             self.vault.leave_to_parent()
 
@@ -252,10 +255,16 @@ class Premises:
         for group in self._inherited:
             if group.rung is listeners.Rung.REUSEPORT:
                 group.detach()  # we do not steer; what our predecessor wanted last must not stay for ever
-            if group not in self.groups:
-                self._log.info("No longer listening at: %s", group.address.name)
-                group.release()
+        for group in self._given_up():
+            self._log.info("No longer listening at: %s", group.address.name)
+            if group.mark is not None:
+                binding.unlink_if_ours(group.mark)
+            group.release()
         self._inherited = []
+
+    def _given_up(self) -> list[listeners.ShardGroup]:
+        """Our predecessor's addresses that were not asked for again; its own until it has yielded."""
+        return [group for group in self._inherited if group not in self.groups]
 
     # -- the end -----------------------------------------------------------------------------------------
 
