@@ -73,6 +73,20 @@ def test_idle_connections_go_to_the_successors_workers() -> None:
         server.end()
 
 
+@pytest.mark.parametrize("bind", ["unix", "127.0.0.1:0"])
+def test_idle_connections_go_to_a_smaller_successor(bind: str) -> None:
+    """The old workers put them into as many inboxes as they are; somebody has to look into all of these."""
+    with Line(config="workers = 4\nmax_workers = 4", bind=bind) as server:
+        clients = [server.connect() for _ in range(16)]
+        for client in clients:
+            client.get("/")
+        (server.directory / "threadcorn.conf.py").write_text("workers = 1\nmax_workers = 1")
+        new = server.upgrade()
+        for client in clients:
+            assert client.get("/").body == f"one {new}".encode()
+        server.end()
+
+
 @pytest.mark.parametrize(
     ("file", "text", "said"),
     [

@@ -42,11 +42,14 @@ GATE_LOOK = 0.02  # seconds between two looks at the accept queues behind the ga
 
 
 def slots_of(settings: Settings, inheritance: Inheritance | None = None) -> int:
-    """How many workers there may ever be. No shard that we inherit may be left without a slot: what waits
-    there is looked after by slot."""
+    """How many workers there may ever be. No shard and no inbox that we inherit may be left without a slot:
+    what waits there is looked after by slot."""
     workers = int(settings.workers)
-    shards = [] if inheritance is None else [len(group.shards) for group in inheritance.groups]
-    return max(workers, settings.max_workers or max(2 * workers, 16), *shards)
+    least = [workers]
+    if inheritance is not None:
+        least += [len(group.shards) for group in inheritance.groups]
+        least.append(berths.handed_down(inheritance.named))
+    return max(settings.max_workers or max(2 * workers, 16), *least)
 
 
 def _top(settings: Settings) -> listeners.Rung:

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 
 from threadcorn.system.listeners import ShardGroup
 
-__all__ = ["Berth", "close_all", "hand_down", "leave_to_parent", "open_berths"]
+__all__ = ["Berth", "close_all", "hand_down", "handed_down", "leave_to_parent", "open_berths"]
 
 # Room for a burst of connections that a draining sibling hands over before this worker gets to read them.
 # The kernel clamps it to its own limit.
@@ -117,6 +117,11 @@ def hand_down(berths: Sequence[Berth]) -> dict[str, int]:
         fds = berth.bell, berth._ringer, berth.inbox[0].fileno(), berth.inbox[1].fileno()  # noqa: SLF001
         named.update(zip(_names(berth.slot), fds, strict=True))
     return named
+
+
+def handed_down(named: Mapping[str, int]) -> int:
+    """How many berths a predecessor has handed down."""
+    return sum(name.startswith("berth ") for name in named) // len(_names(0))
 
 
 def _names(slot: int) -> list[str]:
