@@ -5,12 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
+import psutil
 import pytest
 
-from tests.kit import connect, eventually
+from tests.kit import connect, eventually, need
 from tests.kit.processes import freeze
+from tests.kit.server import environment
 from tests.process.crowd import Crowd
 from tests.process.line import APP, RUNGS, Line, lives, reach
 
@@ -252,6 +257,30 @@ def test_what_comes_while_the_arbiter_boots_ends_nothing_and_is_obeyed_later() -
         server.logged("Reloaded: ")
         assert server.get().status == 200
         server.end()
+
+
+def test_the_first_process_of_a_container_is_stopped_while_it_loads(tmp_path: Path) -> None:
+    """What it has no handler for is not delivered to it: `docker stop` would wait in vain, and then kill."""
+    prefix = [need("unshare"), "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]
+    possible = subprocess.run([*prefix, "true"], capture_output=True, text=True, check=False)
+    if possible.returncode:
+        assert not (os.environ.get("CI") and os.geteuid() == 0), possible.stderr
+        pytest.skip(f"no namespaces here: {possible.stderr}")
+    (tmp_path / "application.py").write_text(
+        "import time\nopen('loads', 'w').close()\nfor _ in range(3000):\n    time.sleep(0.01)\n"
+    )
+    server = [sys.executable, "-m", "threadcorn", "--preload", "--pid", "pid", "--bind", "127.0.0.1:0"]
+    outer = subprocess.Popen([*prefix, *server, "application:app"], cwd=tmp_path, env=environment())
+    try:
+        eventually((tmp_path / "loads").exists)
+        [arbiter] = psutil.Process(outer.pid).children()
+        arbiter.terminate()
+        assert outer.wait(10) == 0
+        assert not (tmp_path / "pid").exists()
+    finally:
+        for process in (*psutil.Process(outer.pid).children(), outer) if outer.poll() is None else ():
+            process.kill()
+        outer.wait()
 
 
 SELF_MADE = """

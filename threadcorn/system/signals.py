@@ -9,6 +9,7 @@ This is the only module that imports `signal`. Others use `Sig` and the function
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 from collections.abc import Iterable
@@ -131,6 +132,11 @@ class SignalReader:
             ) from None
         if not self._old:
             self.listen()
+        elif os.getpid() == 1:
+            # To the first process of a container the kernel does not even deliver what it has no handler for:
+            # TERM would be lost, and KILL come some seconds later. So it ends an import as Ctrl-C does.
+            for ends in (Sig.SIGTERM, Sig.SIGQUIT):
+                self._old[ends] = signal.signal(ends, signal.default_int_handler)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         if number in _COUNTED or number not in self._came:
