@@ -125,6 +125,29 @@ def test_a_signal_for_a_child_of_the_application_is_not_the_workers() -> None:
         assert "Worker draining" not in server.log
 
 
+def test_a_child_of_the_application_does_not_hold_connections_open() -> None:
+    """It was forked beside them, as multiprocessing does. An end that a client does not see is a connection
+    on which its next request waits in vain."""
+    source = """
+import os, time
+def app(environ, start):
+    worker = os.getpid()
+    if environ["PATH_INFO"] == "/fork" and not os.fork():
+        while os.getppid() == worker:
+            time.sleep(0.05)
+        os._exit(0)
+    start("200 OK", [("Content-Length", "2")])
+    return [b"ok"]
+"""
+    flags = ("--workers", "1", "--keep-alive", "1")
+    with ServerProcess(None, *flags, source=source, tolerate=["use of fork()"]) as server:
+        idle, forks = server.connect(), server.connect()
+        assert idle.get("/").status == 200
+        assert forks.get("/fork").status == 200
+        assert idle.end() == "closed"
+        assert forks.end() == "closed"
+
+
 def test_f02_a_segmentation_fault_costs_its_own_request_and_is_named() -> None:
     with ServerProcess(source=APP, tolerate=("Fatal Python error",)) as server:
         before = server.get("/").text

@@ -6,12 +6,16 @@ import os
 import threading
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from threadcorn.system import signals
 from threadcorn.system.berths import Berth, leave_to_parent
 from threadcorn.system.listeners import ShardGroup
 
-__all__ = ["part_at_fork"]
+if TYPE_CHECKING:
+    from threadcorn.worker.reactor import Reactor
+
+__all__ = ["leave_clients", "part_at_fork"]
 
 
 def part_at_fork(berths: Sequence[Berth], groups: Sequence[ShardGroup]) -> None:
@@ -27,3 +31,15 @@ def part_at_fork(berths: Sequence[Berth], groups: Sequence[ShardGroup]) -> None:
 
     os.register_at_fork(after_in_child=partial(leave_to_parent, berths, groups))
     os.register_at_fork(before=hold, after_in_parent=let_go, after_in_child=signals.become_child)
+
+
+def leave_clients(reactor: Reactor) -> None:
+    """The same for connections: one that we end would not end for its client while a child has a copy, and
+    what the client sends on it would be read by nobody."""
+
+    def close() -> None:
+        # Without the reactor's lock: whoever held it in this moment does not live in the child.
+        for conn in list(reactor.connections.values()):
+            conn.sock.close()
+
+    os.register_at_fork(after_in_child=close)

@@ -14,6 +14,7 @@ import os
 import random
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from time import monotonic, monotonic_ns
 from typing import Any
 
@@ -43,7 +44,7 @@ from threadcorn.system.poller import Waiter
 from threadcorn.system.signals import Sig, SignalReader
 from threadcorn.worker.acceptor import Acceptor
 from threadcorn.worker.departure import Departure
-from threadcorn.worker.forks import part_at_fork
+from threadcorn.worker.forks import leave_clients, part_at_fork
 from threadcorn.worker.handover import Handover
 from threadcorn.worker.intake import Intake
 from threadcorn.worker.limits import WorkerLimits
@@ -157,6 +158,7 @@ class Worker:
         watched = limits.forwarding.keys
         memories = [Memory(template(settings, group), watched) for group in boot.groups]
         self._reactor = Reactor(limits)
+        leave_clients(self._reactor)
         self._deposits = (
             None if boot.custody is None else Deposits(boot.custody, boot.page.index, self._reactor)
         )
@@ -247,12 +249,6 @@ class Worker:
             self._asked_to_recycle = True
             self._channel.send(RecycleMe(reason))
 
-    def _drop_attention(self) -> None:
-        try:
-            os.read(self._attention_r, 4096)
-        except BlockingIOError:
-            pass
-
     def _beat(self) -> None:
         now = monotonic_ns()
         if self._telemetry.beat(now):
@@ -314,7 +310,8 @@ class Worker:
     def _obey(self, ready: Sequence[int]) -> None:
         """Only what has something to say is read: each call takes the GIL away from the leader."""
         if self._attention_r in ready:
-            self._drop_attention()
+            with suppress(BlockingIOError):
+                os.read(self._attention_r, 4096)
         if self._signals.fileno() in ready:
             for number in self._signals.read():
                 self._signalled(number)
