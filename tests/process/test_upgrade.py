@@ -178,6 +178,26 @@ def test_an_address_that_is_given_up_is_nobodys() -> None:
         server.end()
 
 
+def test_kept_connections_know_their_address_when_others_come_before_it() -> None:
+    """They are handed over with a number of their address, which may be another one in the successor."""
+    source = """
+def app(environ, start):
+    body = environ["SERVER_PORT"].encode()
+    start("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+"""
+    binds = ["127.0.0.1:0", "127.0.0.2:0", "unix:file"]
+    with Line(config=f"bind = {binds}", bind=[], source=source) as server:
+        clients = [server.connect(address) for address in server.addresses[:2]]
+        clients.append(server.connect(f"unix:{server.directory}/file"))
+        before = [client.get("/").body for client in clients]
+        assert len(set(before)) == 3
+        (server.directory / "threadcorn.conf.py").write_text(f"bind = {binds[::-1]}")
+        server.upgrade()
+        assert [client.get("/").body for client in clients] == before
+        server.end()
+
+
 def test_the_pid_file_is_put_right_when_a_successor_that_had_it_fails() -> None:
     """It writes its name there before it says that it is ready, and may be ended, or given up, in between."""
     took_it_and_died = """

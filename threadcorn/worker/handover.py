@@ -18,6 +18,7 @@ import socket
 import threading
 from functools import partial
 from time import monotonic_ns
+from typing import Any
 
 from threadcorn.policy.accepting import UNFIT
 from threadcorn.policy.parcel import LARGEST, Parcel, pack, unpack
@@ -45,6 +46,11 @@ class Handover:
         self._neighbours = neighbours
         self._log = log
         self._watched: dict[int, Berth] = {}
+        #: Numbers of our addresses, by what is known of a connection's.
+        self._addresses: dict[object, int] = {}
+        for group, listener in enumerate(neighbours.own.listeners):
+            for key in _keys(listener.getsockname()):
+                self._addresses.setdefault(key, group)
         self._lock = threading.Lock()
         #: Held by who takes. A connection that has left an inbox and is not in the reactor yet is in no list.
         self._taking = threading.Lock()
@@ -124,8 +130,7 @@ class Handover:
             return
         known, data = parts
         reactor = self._reactor
-        # After an upgrade there may be fewer addresses than the giver had.
-        group = min(known.group, len(self._neighbours.own.listeners) - 1)
+        group = self._group_of(sock, known.group)
         conn = reactor.make(sock, known.peer, known.port, group, reactor)
         # A keep-alive connection has the whole time once more: nobody knows how much of it was left, and
         # closing it too late harms nobody.
@@ -148,6 +153,16 @@ class Handover:
             return
         if data and conn.phase is not Phase.CLOSED:
             reactor.push(conn.fd)
+
+    def _group_of(self, sock: socket.socket, said: int) -> int:
+        """Which of our addresses it came in by. The giver's number counts for what cannot be told otherwise:
+        after an upgrade the addresses may be fewer, or in another order."""
+        try:
+            keys = _keys(sock.getsockname())
+        except OSError:
+            keys = ()
+        found = [self._addresses[key] for key in keys if key in self._addresses]
+        return found[0] if found else min(said, len(self._neighbours.own.listeners) - 1)
 
     # -- giving
 
@@ -219,6 +234,11 @@ def parcel_of(conn: Connection) -> Parcel:
         trusted=conn.trusted,
         announced=conn.intake.__class__ is not Announcement,
     )
+
+
+def _keys(name: Any) -> tuple[object, ...]:
+    """By host and port, by the port alone (of a wildcard only that is the same), or by path."""
+    return (name[:2], name[1]) if isinstance(name, tuple) else (name,)
 
 
 def _order(taker: Sibling) -> tuple[int, int]:
