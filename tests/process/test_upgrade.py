@@ -431,6 +431,21 @@ def test_the_admin_doors_go_along() -> None:
         assert not (server.directory / "control").exists()
 
 
+def test_an_admin_door_that_is_given_up_leaves_no_file() -> None:
+    with Line(config="admin_bind = 'unix:one'\ncontrol_socket = 'order'") as server:
+        conf = server.directory / "threadcorn.conf.py"
+        conf.write_text("admin_bind = 'unix:two'\nworkers = 'many'")
+        server.tell(signal.SIGUSR2)
+        server.logged("Upgrade failed")
+        assert server.get("/livez", address=f"unix:{server.directory}/one").status == 200
+        conf.write_text("admin_bind = 'unix:two'")
+        server.upgrade()
+        assert server.get("/livez", address=f"unix:{server.directory}/two").status == 200
+        eventually(lambda: not (server.directory / "one").exists())
+        assert not (server.directory / "order").exists()
+        server.end()
+
+
 def test_nothing_is_left_open_by_many_upgrades() -> None:
     """The tenth successor has as many descriptors as the first server had, and its workers as well."""
 

@@ -8,7 +8,6 @@ end the arbiter: a fault is logged, and the part that had it is tried again at t
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Mapping
 
 from threadcorn.arbiter import postmortem
@@ -54,6 +53,7 @@ class Operations:
         self._statsd: Statsd | None = None
         self._complained = False
         self._doors: list[tuple[str, Doorway, Service]] = []
+        self._given_up: list[Doorway] = []  # our predecessor's, which nobody asks for any more
 
     # -- life
 
@@ -80,7 +80,7 @@ class Operations:
         mine = {name for name, _, _ in self._doors}
         for name in inherited.keys() - mine:
             if name.startswith(("Admin address", "Control socket")):
-                os.close(inherited[name])  # asked for no more: clients would connect to nobody
+                self._given_up.append(Doorway.adopt(inherited[name]))
         if not inherited:
             self.take_doors()
         if settings.statsd_host is not None:
@@ -92,9 +92,12 @@ class Operations:
                 self._log.error("Nothing is sent to statsd_host %s: %s", settings.statsd_host, reason)
 
     def take_doors(self) -> None:
-        """Answer at them from now on."""
+        """Answer at them from now on. At those that were given up clients would connect to nobody."""
         for _, door, service in self._doors:
             self.desk.open(door, service)
+        for door in self._given_up:
+            door.close()
+        self._given_up.clear()
 
     def hand_down(self) -> dict[str, int]:
         """The doors, for a successor."""
@@ -102,6 +105,8 @@ class Operations:
 
     def close(self) -> None:
         self.desk.close()
+        for door in self._given_up:
+            door.forget()  # we never served: it is our predecessor's
         if self._statsd is not None:
             self._statsd.close()
 
@@ -109,6 +114,8 @@ class Operations:
         """In a child."""
         self.desk.leave_to_parent()
         for _, door, _ in self._doors:
+            door.forget()
+        for door in self._given_up:
             door.forget()
         if self._statsd is not None:
             self._statsd.close()
