@@ -148,6 +148,23 @@ def app(environ, start):
         assert forks.end() == "closed"
 
 
+def test_a_process_pool_of_the_application_ends_with_its_worker() -> None:
+    """Its processes wait for work, and multiprocessing's own exit function would wait for them."""
+    source = """
+import multiprocessing, os
+from concurrent.futures import ProcessPoolExecutor
+pool = ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork"))
+def app(environ, start):
+    body = str(pool.submit(os.getpid).result()).encode()
+    start("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+"""
+    with ServerProcess(None, source=source, tolerate=["use of fork()"], check_descriptors=False) as server:
+        assert int(server.get("/").body) not in server.workers()
+        assert server.stop(within=10) == 0
+        assert "did not leave in time" not in server.log
+
+
 def test_f02_a_segmentation_fault_costs_its_own_request_and_is_named() -> None:
     with ServerProcess(source=APP, tolerate=("Fatal Python error",)) as server:
         before = server.get("/").text

@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import faulthandler
 import os
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic_ns
@@ -62,7 +63,17 @@ def live(boot: WorkerBoot, leave_parent: Callable[[], None], run_worker: Callabl
         hooks.call(boot.log, "worker_exit", settings.worker_exit, boot.server, handle)
         # The fork ends without the interpreter's own end, which would wait for stuck threads. What the
         # application has registered (telemetry to be flushed, files to be removed) runs all the same.
+        _end_process_pools()
         atexit._run_exitfuncs()  # noqa: SLF001 - there is no other way
+
+
+def _end_process_pools() -> None:
+    """Tell the processes of a ProcessPoolExecutor that no work comes any more, as the interpreter's own end
+    does. Else multiprocessing's exit function waits for them in vain, and they outlive the worker."""
+    pools = sys.modules.get("concurrent.futures.process")
+    if pools is not None:
+        with suppress(Exception):
+            pools._python_exit()  # noqa: SLF001 - it is registered where only the interpreter calls it
 
 
 def _prepare(boot: WorkerBoot, handle: WorkerHandle) -> None:
