@@ -155,7 +155,7 @@ def test_a_second_one_is_quicker() -> None:
         client = server.connect()
         client.request("/hold/a")
         eventually((server.directory / "a.in").exists)
-        worker = int((server.directory / "a.in").read_text())
+        worker = int(eventually((server.directory / "a.in").read_text))
         server.tell(signal.SIGTERM)
         server.logged("Worker draining")
         freeze(worker)
