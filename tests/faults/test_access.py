@@ -9,6 +9,7 @@ import stat
 import pytest
 
 from tests.kit import ServerProcess, StartFailed, run_cli
+from tests.kit.server import FORKED
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
 
@@ -121,9 +122,7 @@ def test_f20_programs_that_the_application_starts_get_no_descriptor_of_ours(path
         "--access-logfile",
         "a",
     )
-    # The interpreter warns of a fork beside threads; here it is the application's.
-    tolerate = ["use of fork() may lead to deadlocks"]
-    with ServerProcess(None, *options, source=WHO, files={"look.py": LOOK}, tolerate=tolerate) as server:
+    with ServerProcess(None, *options, source=WHO, files={"look.py": LOOK}, tolerate=FORKED) as server:
         links = json.loads(server.get(path).body)
         assert not [link for link in links if link.startswith(("socket:", "anon_inode:"))], links
         assert not [link for link in links if "memfd" in link or link.endswith(("/pid", "/a"))], links

@@ -12,6 +12,7 @@ import pytest
 
 from tests.kit import ServerProcess, eventually
 from tests.kit.processes import freeze
+from tests.kit.server import FORKED
 
 ONCE = """
 import os
@@ -196,9 +197,8 @@ def app(environ, start):
 
 def test_f60_locks_that_threads_held_at_the_fork_are_free_in_the_workers() -> None:
     """A preloaded application whose thread logs all the time: no worker gets a taken lock."""
-    tolerate = ("use of fork() may lead to deadlocks",)
     with ServerProcess(
-        None, "--preload", "--workers", "4", source=THREADED, tolerate=tolerate, check_descriptors=False
+        None, "--preload", "--workers", "4", source=THREADED, tolerate=FORKED, check_descriptors=False
     ) as server:
         for _ in range(40):
             assert server.get("/").body == b"ok"

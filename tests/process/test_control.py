@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -256,6 +257,8 @@ def test_a_script_is_not_told_that_all_is_done_when_it_is_not() -> None:
         (server.directory / "application.py").write_text(hang + APP)
         command = [sys.executable, "-m", "threadcorn.ctl", "-s", "control.sock"]
         how = {"cwd": server.directory, "env": environment(), "stderr": subprocess.PIPE, "text": True}
+        # What a shell starts in the background, this test for one, ignores Ctrl-C, and its children with it.
+        how["preexec_fn"] = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
         with subprocess.Popen([*command, "reload", "--wait"], **how) as waits:
             eventually(lambda: "Reloading: generation 2" in server.log)
             waits.send_signal(signal.SIGINT)

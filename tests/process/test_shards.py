@@ -14,6 +14,7 @@ from tests.kit import eventually
 from tests.kit.client import connect
 from tests.kit.distance import NEAR, Distance
 from tests.kit.processes import freeze
+from tests.kit.server import FORKED
 from tests.kit.tools import need
 from tests.process.crowd import Crowd
 from tests.process.inside import inside
@@ -67,9 +68,7 @@ def test_a_stopped_workers_queue_does_not_overflow() -> None:
 
 def test_a_child_of_the_application_keeps_no_port() -> None:
     """T15: the application has forked: the child lives on, and after the stop clients are refused."""
-    with inside(
-        APP, "--workers", "2", check_descriptors=False, tolerate=["use of fork() may lead to deadlocks"]
-    ) as server:
+    with inside(APP, "--workers", "2", check_descriptors=False, tolerate=FORKED) as server:
         assert server.get("/fork").body == b"forked"
         eventually((server.directory / "child").exists)
         child = int((server.directory / "child").read_text())

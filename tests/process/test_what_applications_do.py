@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from tests.kit.eventually import eventually
-from tests.kit.server import ServerProcess
+from tests.kit.server import FORKED, ServerProcess
 
 APP = """
 import os, subprocess, sys
@@ -117,9 +117,7 @@ def test_f20_a_child_of_the_application_gets_no_descriptor_of_ours(server) -> No
 
 def test_a_signal_for_a_child_of_the_application_is_not_the_workers() -> None:
     """As multiprocessing does it, terminate(): the child dies of TERM, and the worker serves on."""
-    with ServerProcess(
-        None, "--workers", "1", source=FORKS, tolerate=["use of fork() may lead to deadlocks"]
-    ) as server:
+    with ServerProcess(None, "--workers", "1", source=FORKS, tolerate=FORKED) as server:
         answers = {server.get("/").body for _ in range(3)}
         assert answers == {f"{server.workers()[0]} {int(signal.SIGTERM)}".encode()}
         assert "Worker draining" not in server.log
@@ -140,7 +138,7 @@ def app(environ, start):
     return [b"ok"]
 """
     flags = ("--workers", "1", "--keep-alive", "1")
-    with ServerProcess(None, *flags, source=source, tolerate=["use of fork()"]) as server:
+    with ServerProcess(None, *flags, source=source, tolerate=FORKED) as server:
         idle, forks = server.connect(), server.connect()
         assert idle.get("/").status == 200
         assert forks.get("/fork").status == 200
@@ -159,7 +157,7 @@ def app(environ, start):
     start("200 OK", [("Content-Length", str(len(body)))])
     return [body]
 """
-    with ServerProcess(None, source=source, tolerate=["use of fork()"], check_descriptors=False) as server:
+    with ServerProcess(None, source=source, tolerate=FORKED, check_descriptors=False) as server:
         assert int(server.get("/").body) not in server.workers()
         assert server.stop(within=10) == 0
         assert "did not leave in time" not in server.log

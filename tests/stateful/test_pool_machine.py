@@ -255,34 +255,24 @@ class PoolMachine(RuleBasedStateMachine):
         """Whoever has his turn enters; then everybody is where he belongs."""
         if self.over:
             return
-        while self.waiting and (free := self.capacity() - len(self.held)) > 0:
-            name = self.world.entered.get(timeout=10)
-            # Two threads may take their next requests at the same instant.
-            assert name in self.waiting[:free], f"{name} is run before {self.waiting}"
-            self.waiting.remove(name)
-            if name in self.world.gates:
-                self.held.append(name)
-            else:
-                self.answered(name)
         eventually(self.at_rest)
         assert self.world.entered.empty(), "more run than there are threads"
         assert self.world.deaths.empty()
 
-    def capacity(self) -> int:
-        """Threads that may run something: those above what is wanted leave before they take anything."""
-        eventually(self.surplus_has_left)
-        return len(self.pool.threads)
-
-    def surplus_has_left(self) -> None:
-        """a thread too many stays only as long as it runs or leads"""
-        pool = self.pool
-        with pool.mutex:
-            idle = len(pool.threads) - len(self.held)
-            assert len(pool.threads) <= self.wanted or idle <= 1
+    def has_entered(self, name: str) -> None:
+        # Several threads may take their next requests at the same instant, and one too many may have left.
+        assert name in self.waiting[: len(self.pool.threads) + 1], f"{name} is run before {self.waiting}"
+        self.waiting.remove(name)
+        if name in self.world.gates:
+            self.held.append(name)
+        else:
+            self.answered(name)
 
     def at_rest(self) -> None:
         """each thread is in one place, and nothing is left that somebody could do"""
         pool, reactor = self.pool, self.world._reactor
+        while not self.world.entered.empty():
+            self.has_entered(self.world.entered.get())
         with pool.mutex:
             threads = list(pool.threads)
             running = [thread for thread in threads if thread.in_app]

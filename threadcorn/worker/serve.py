@@ -17,6 +17,7 @@ from typing import Any
 
 from threadcorn.http1.parser import Request
 from threadcorn.http1.response import error_response
+from threadcorn.http1.rules import key_of
 from threadcorn.worker.connection import IDLE, Connection, Phase
 from threadcorn.worker.outgoing import Outgoing
 from threadcorn.worker.reactor import Reactor
@@ -313,17 +314,12 @@ class RequestView:
         if self.headers == self._sent:
             return
         for name, _ in self._sent:
-            environ.pop(_environ_key(name), None)
+            environ.pop(key_of(name), None)
         added: set[str] = set()
         for name, value in self.headers:
-            key = _environ_key(name)
+            key = key_of(name)
             environ[key] = f"{environ[key]}, {value}" if key in added else value
             added.add(key)
-
-
-def _environ_key(name: str) -> str:
-    key = name.upper().replace("-", "_")
-    return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
 
 
 class ResponseView:

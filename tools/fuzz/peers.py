@@ -53,9 +53,19 @@ ANNOUNCED_WORDS = (
 _Said = tuple[int, "str | None", str]
 
 
+#: What stands before the four bytes of an IPv4 client of a socket for both families.
+_MAPPED = bytes(10) + b"\xff\xff"
+
+
+def _text(packed: bytes) -> str:
+    if packed.startswith(_MAPPED):
+        return "::ffff:" + socket.inet_ntop(socket.AF_INET, packed[len(_MAPPED) :])
+    return str(ip_address(packed))
+
+
 def _address(family: int, text: bytes) -> str | None:
     try:
-        return str(ip_address(socket.inet_pton(family, text.decode("ascii"))))
+        return _text(socket.inet_pton(family, text.decode("ascii")))
     except (OSError, ValueError):
         return None
 
@@ -92,7 +102,7 @@ def _read_again(data: bytes, mode: str) -> _Said | None:
                 str(struct.unpack("!H", body[8:10])[0]),
             )
         if family == 0x21 and length >= 36:
-            return 16 + length, str(ip_address(body[:16])), str(struct.unpack("!H", body[32:34])[0])
+            return 16 + length, _text(body[:16]), str(struct.unpack("!H", body[32:34])[0])
         if family == 0x31 and length >= 216:
             return 16 + length, "", ""
     return None
@@ -188,7 +198,7 @@ class Fields:
             expected = _x_forwarded_for(text, hops) if source != "forwarded" else _forwarded(text, hops)
             if expected is not None and seen != expected:
                 return f"{source}, {hops} hops: {seen}, read again: {expected}"
-            if seen[0] != "peer" and seen[0] != str(ip_address(seen[0])):
+            if seen[0] != "peer" and seen[0] != _text(ip_address(seen[0]).packed):
                 return f"{source}: an address that is none: {seen}"
             if seen[2] not in ("http", "https") or re.search(r"[^0-9]", seen[1]):
                 return f"{source}: {seen}"
