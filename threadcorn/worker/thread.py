@@ -92,7 +92,7 @@ class PoolThread(threading.Thread, Seat):
         admission = self.pool.admission
         now = self.in_app = monotonic_ns()
         desk.begin(request.line, conn.who, now)
-        sampled = now % SAMPLED_HAND_OFF == 0
+        sampled = now % (SAMPLED_HAND_OFF if outgoing is None else SAMPLED) == 0
         if sampled or outgoing is None:
             desk.count(READY_WAIT, (now - since) // 1000)
         conn.since = since
