@@ -12,7 +12,7 @@ import hashlib
 import os
 import sqlite3
 import tempfile
-from contextlib import closing
+from contextlib import closing, suppress
 
 from flask import Flask, Response, redirect, render_template_string, request, url_for
 
@@ -43,8 +43,11 @@ def create_app(database=None):
         return closing(sqlite3.connect(path, timeout=20))
 
     with connect() as db, db:
-        # WAL: readers do not wait for the writer.
-        db.execute("PRAGMA journal_mode=WAL")
+        # WAL: readers do not wait for the writer. The mode is the file's, so where another worker that starts
+        # just now is about to set it ("database is locked"), it is set for all.
+        with suppress(sqlite3.OperationalError):
+            db.execute("PRAGMA journal_mode=WAL")
+        db.execute("BEGIN IMMEDIATE")  # one worker after the other
         db.execute("CREATE TABLE IF NOT EXISTS entry (id INTEGER PRIMARY KEY, name TEXT, text TEXT)")
 
     @app.get("/")

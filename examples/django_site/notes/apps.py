@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from django.apps import AppConfig
+from django.db import OperationalError
 from django.db.backends.signals import connection_created
 
 
 def write_ahead(connection, **_):
-    """SQLite's write-ahead log: readers do not wait for the writer."""
-    with connection.cursor() as cursor:
+    """SQLite's write-ahead log: readers do not wait for the writer. The mode is the file's, so where another
+    connection is just setting it ("database is locked"), it is set for all."""
+    with connection.cursor() as cursor, suppress(OperationalError):
         cursor.execute("PRAGMA journal_mode=WAL")
 
 
