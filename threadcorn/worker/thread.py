@@ -202,6 +202,7 @@ class PoolThread(threading.Thread, Seat):
                     return
                 pool.poll(self)
                 continue
+            # As in Pool.take, without its call, which every small request would pay for.
             conn = connections.get(fd)
             if conn is None:
                 now = 0

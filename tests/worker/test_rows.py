@@ -1,0 +1,67 @@
+"""Who takes what a leader has read ahead, when the leader gets stuck."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.stateful.test_pool_machine import World
+from threadcorn.worker.pool import Pool
+from threadcorn.worker.thread import PoolThread
+
+
+@pytest.fixture
+def pool() -> Iterator[Pool]:
+    """With a leader that is in a request, and nobody else."""
+    world = World()
+    pool = world._pool
+    pool.leader = PoolThread(pool)
+    pool.leader.in_app = 5
+    yield pool
+    world._reactor.poller.close()
+    for fd in (world._reactor._bell_reader(), world._attention_r, world._attention_w):
+        os.close(fd)
+
+
+def read_ahead(pool: Pool, count: int) -> list[Any]:
+    works: list[Any] = [object() for _ in range(count)]
+    pool.waiting.extend(works)
+    return works
+
+
+def park(pool: Pool, count: int) -> list[PoolThread]:
+    pool.parked = [PoolThread(pool) for _ in range(count)]
+    return list(pool.parked)
+
+
+def test_it_goes_to_parked_threads_before_one_of_them_leads_to_newer_ones(pool: Pool) -> None:
+    works, threads = read_ahead(pool, 2), park(pool, 3)
+    assert pool.leader is not None
+    pool.take_lead_from(pool.leader, 5)
+    assert [thread.work for thread in reversed(threads)] == [*works, None]
+    assert pool.leader is threads[0]
+    assert not pool.waiting
+    assert not pool.parked
+    assert not any(thread.gate.locked() for thread in threads), "somebody was not woken"
+
+
+def test_where_there_are_too_few_the_caretaker_leads_and_the_rest_waits(pool: Pool) -> None:
+    works, threads = read_ahead(pool, 3), park(pool, 1)
+    assert pool.leader is not None
+    pool.take_lead_from(pool.leader, 5)
+    assert threads[0].work is works[0]
+    assert pool.leader is pool.caretaker
+    assert list(pool.waiting) == works[1:]
+
+
+def test_nothing_moves_when_the_leader_is_in_another_request_by_now(pool: Pool) -> None:
+    works, threads = read_ahead(pool, 1), park(pool, 1)
+    leader = pool.leader
+    assert leader is not None
+    pool.take_lead_from(leader, 4)
+    assert pool.leader is leader
+    assert list(pool.waiting) == works
+    assert pool.parked == threads
