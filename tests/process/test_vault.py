@@ -13,6 +13,7 @@ from contextlib import suppress
 import pytest
 
 from tests.kit import Connection, ServerProcess, eventually
+from tests.kit.admin import ADMIN, facts
 from tests.kit.processes import at_rest, freeze
 from tests.process.line import Line, reach
 
@@ -29,6 +30,13 @@ def app(environ, start_response):
     if path.startswith("/stream/"):
         start_response("200 OK", [("Content-Length", "1000000")])
         return stream(name)
+    if path == "/echo":
+        body += b" " + environ["wsgi.input"].read()
+    if path == "/large":
+        body *= 100_000
+    if path.startswith("/after/"):
+        start_response("200 OK", [("Content-Length", str(len(body)))])
+        return after(name, body)
     if path == "/fails":
         start_response("200 OK", [])
         return fails()
@@ -36,6 +44,10 @@ def app(environ, start_response):
     return [body]
 def stream(name):
     yield b"x" * 1000
+    open(name + ".in", "w").close()
+    time.sleep(60)
+def after(name, body):
+    yield body
     open(name + ".in", "w").close()
     time.sleep(60)
 def fails():
@@ -74,8 +86,8 @@ def clients_of(server: ServerProcess, count: int) -> dict[int, list[Connection]]
 
 @pytest.mark.parametrize(("bind", "options"), RUNGS)
 def test_what_becomes_of_each(bind: str, options: tuple[str, ...]) -> None:
-    """Idle, fresh and unread ones are served by somebody else; 502 for what had been read and not answered;
-    an answer that has begun is cut."""
+    """Idle, fresh and unread ones are served by somebody else, and so are those of which a part had been
+    read; 502 for what ran and had not been answered; an answer that has begun is cut."""
     with ServerProcess(None, "--vault", "--threads", "4", *options, source=SOURCE, bind=bind) as server:
         fresh = [server.connect(reach(server)) for _ in range(6)]
         homes = clients_of(server, 24)
@@ -95,18 +107,93 @@ def test_what_becomes_of_each(bind: str, options: tuple[str, ...]) -> None:
         for client in idle:
             assert home(client) != victim
         assert victim not in [home(client) for client in fresh]
-        for client in (running, half):
-            answer = client.reply()
-            assert (answer.status, answer.body) == (502, b"")
-            assert client.end() == "closed"
+        answer = running.reply()
+        assert (answer.status, answer.body) == (502, b"")
+        assert running.end() == "closed"
+        half.send(b"\r\n")
+        assert int(half.reply().body) != victim
         data, how = streaming.to_end()
         assert how != "timeout"
         assert len(data) < 1000000
         for others in homes.values():
             for client in others if others is not mine else ():
                 home(client)
-        assert "2 answered with 502" in server.log
+        assert "1 answered with 502" in server.log
         assert "1 cut" in server.log
+
+
+def test_bodies_that_are_half_here() -> None:
+    """The next worker gets what was read, in however many pieces, and the client sends on. One of more than
+    32 KiB is not kept: 502."""
+    with ServerProcess(None, "--vault", "--workers", "2", source=SOURCE) as server:
+        homes = clients_of(server, 12)
+        victim, mine = max(homes.items(), key=lambda one: len(one[1]))
+        plain, chunked, asking, long = mine[:4]
+        head = b"POST /echo HTTP/1.1\r\nHost: t\r\n"
+        for piece in (head + b"Content-", b"Length: 12\r\n\r\n", b"one "):
+            plain.send(piece)
+            at_rest(victim)
+        for piece in (head + b"Transfer-Encoding: chunked\r\n\r\n4\r", b"\none \r\n8\r\ntwo "):
+            chunked.send(piece)
+            at_rest(victim)
+        asking.send(head + b"Content-Length: 12\r\nExpect: 100-continue\r\n\r\n")
+        assert asking.interim().status == 100
+        asking.send(b"one two ")
+        long.send(head + b"Content-Length: 100000\r\n\r\n" + b"x" * 50_000)
+        kill(victim)
+        plain.send(b"two four")
+        chunked.send(b"four\r\n0\r\n\r\n")
+        asking.send(b"four")
+        for client in (plain, chunked, asking):
+            served, _, body = client.reply().body.partition(b" ")
+            assert int(served) != victim
+            assert body == b"one two four"
+            assert home(client) != victim
+        assert long.reply().status == 502
+
+
+def test_who_waits_for_a_thread_is_served_by_the_next_worker() -> None:
+    """Only what ran is lost with its worker, and never run again: neither by the next one nor by the one
+    after that."""
+    with ServerProcess(
+        None, *ADMIN, "--vault", "--workers", "1", "--threads", "2", "--queue-target", "0", source=SOURCE
+    ) as server:
+        clients = {f"{n}": server.connect() for n in range(6)}
+        for name, client in clients.items():
+            client.request(f"/hold/{name}")
+
+        def begun() -> set[str]:
+            return {path.stem for path in server.directory.glob("*.in")}
+
+        lost: set[str] = set()
+        for left in (4, 2, 0):
+            eventually(lambda left=left: len(begun()) == 6 - left)
+            eventually(lambda left=left: facts(server)["workers"][0]["waiting"] == left)
+            (victim,) = server.workers()
+            os.kill(victim, signal.SIGKILL)
+            ran = begun() - lost
+            for name in ran:
+                assert clients[name].reply().status == 502
+            lost |= ran
+        assert home(server.connect()) != victim
+        assert len(begun()) == 6
+
+
+@pytest.mark.parametrize("before", [(), ("/large",), ("/large", "/")])
+def test_who_has_the_whole_answer_keeps_the_connection(before: tuple[str, ...]) -> None:
+    """The worker had not come back from sending it, or the application went on after its last byte: the
+    client has what it asked for, and asks again."""
+    with ServerProcess(None, "--vault", "--workers", "2", source=SOURCE) as server:
+        client = server.connect()
+        for path in before:
+            assert client.get(path).status == 200
+        answer = client.get("/after/a")
+        eventually((server.directory / "a.in").exists)
+        os.kill(int(answer.body), signal.SIGKILL)
+        for _ in range(3):
+            served = home(client)
+            assert served != int(answer.body)
+            assert client.get("/large").status == 200
 
 
 def test_a_worker_that_stands_still_is_ended_and_its_clients_are_answered() -> None:

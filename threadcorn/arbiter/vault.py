@@ -4,10 +4,13 @@ A copy of each connection's descriptor lies here. While the worker lives it is o
 When the worker has died, its marks say how far each connection was:
 
     between two requests, or before the first     nothing is lost: another worker gets it
-    a request was read, no answer has begun       502, so that a client or proxy knows what to make of it
+    a part of a request had been read, or all     nothing is lost: another worker gets it with what was read,
+    of it and no thread had been free             which the worker had sent here
+    a request ran, no answer has begun            502, so that a client or proxy knows what to make of it
     an answer had begun                           closed; half of it must not look like the whole
+    the kernel has all of the answer              nothing is lost: another worker gets it
 
-A request that was read is never run a second time: the one that killed its worker would kill the next.
+A request that has run is never run a second time: the one that killed its worker would kill the next.
 
 While a copy lies here, `close` in the worker ends nothing, so workers shut their connections down first, and
 the copy goes at the next look. A connection that a worker gives away has been marked free before, and its new
@@ -25,8 +28,21 @@ from time import time
 
 from threadcorn.http1.response import STAMP
 from threadcorn.policy.parcel import served
-from threadcorn.system.custody import ANSWERING, FREE, FRESH, IDLE, STATES, TAKEN, Custody
+from threadcorn.system.custody import (
+    ANSWERING,
+    COPY,
+    FREE,
+    FRESH,
+    HALF,
+    IDLE,
+    LAST,
+    STATES,
+    TAKEN,
+    WRAP,
+    Custody,
+)
 from threadcorn.system.poller import Waiter
+from threadcorn.system.transport import written
 
 __all__ = ["Deliver", "Vault"]
 
@@ -34,6 +50,8 @@ __all__ = ["Deliver", "Vault"]
 SOON, SWEEP = 0.02, 0.25
 #: Copies that are taken from the wire in one look.
 BATCH = 512
+#: Bytes of requests that are kept here, at most.
+MOST_BYTES = 64 << 20
 
 #: Without content: nobody knows whether it was a HEAD.
 _SORRY = b"HTTP/1.1 502 Bad Gateway%s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -52,6 +70,9 @@ class Vault:
         self._log = log
         #: By page, then by the number in the worker: serial, packet, our copy.
         self._kept: list[dict[int, tuple[int, bytes, int]]] = [{} for _ in range(pages)]
+        #: The same way: serial, and what was read of a request.
+        self._read: list[dict[int, tuple[int, bytearray]]] = [{} for _ in range(pages)]
+        self._bytes = 0
         self._stranded: list[tuple[bytes, int]] = []
         self._count = 0
         self._complained = False
@@ -85,8 +106,11 @@ class Vault:
 
     def _take(self, most: int = BATCH) -> int:
         count = 0
-        for page, number, serial, packet, fd in self.custody.taken(most):
+        for page, number, serial, where, packet, fd in self.custody.taken(most):
             count += 1
+            if where != COPY:
+                self._add(page, number, serial, where, packet)
+                continue
             if self._count >= self.custody.room:
                 os.close(fd)
                 if not self._complained:
@@ -101,6 +125,27 @@ class Vault:
             self._count += 1
         return count
 
+    def _add(self, page: int, number: int, serial: int, where: int, data: bytes) -> None:
+        """What was read of a request. The worker sends it in order, from the beginning when one begins."""
+        known, read = self._read[page].get(number, (serial, None))
+        if not where or read is None or known != serial or len(read) != where:
+            self._forget(page, number)
+            if where:
+                return  # its beginning had no room here
+            read = bytearray()
+        if self._bytes + len(data) > MOST_BYTES:
+            self._forget(page, number)
+            return
+        read += data
+        self._bytes += len(data)
+        self._read[page][number] = serial, read
+
+    def _forget(self, page: int, number: int) -> bytes:
+        """Have no bytes of it any more. Answers what they were."""
+        _, read = self._read[page].pop(number, (0, b""))
+        self._bytes -= len(read)
+        return bytes(read)
+
     def _drop(self, page: int, number: int) -> None:
         known = self._kept[page].get(number)
         if known is not None:
@@ -109,12 +154,13 @@ class Vault:
 
     def _sweep(self) -> None:
         for page, kept in enumerate(self._kept):
-            if not kept:
-                continue
             marks = self.custody.marks(page)
             for number in [n for n, (serial, _, _) in kept.items() if marks[n] >> 3 != serial]:
                 self._drop(page, number)
                 del kept[number]
+            # Also while the rest of it is being read: then more of it comes, or it runs.
+            for number in [n for n, (serial, _) in self._read[page].items() if not _reads(marks[n], serial)]:
+                self._forget(page, number)
 
     # -- when one has died
 
@@ -122,16 +168,21 @@ class Vault:
         """The worker of this page is dead, to the last thread. What it had goes to others."""
         while self._take():
             pass
-        marks = self.custody.marks(page)
+        marks, amounts = self.custody.marks(page), self.custody.amounts(page)
         kept, self._kept[page] = self._kept[page], {}
         became: Counter[str] = Counter()
         for number, (serial, packet, fd) in kept.items():
             mark = marks[number]
             state = mark & STATES if mark >> 3 == serial else FREE
             self._count -= 1
-            if state in (FRESH, IDLE):
+            read = self._forget(page, number)
+            if state == HALF and len(read) != amounts[number]:
+                state = TAKEN  # it was killed before it had sent all of them
+            elif state == LAST:
+                state = IDLE if _written(fd) == amounts[number] else ANSWERING
+            if state in (FRESH, IDLE, HALF):
                 became["given to others"] += 1
-                packet = packet if state == FRESH else served(packet)
+                packet = served(packet) if state == IDLE else packet + read if state == HALF else packet
                 if not self._hand_on(packet, fd, deliver):
                     self._stranded.append((packet, fd))
                 continue
@@ -141,6 +192,8 @@ class Vault:
             elif state == ANSWERING:
                 became["cut"] += 1
             os.close(fd)
+        for number in list(self._read[page]):
+            self._forget(page, number)
         if became:
             words = ", ".join(f"{count} {what}" for what, count in sorted(became.items()))
             self._log.warning("What the worker (pid: %s) had when it ended: connections %s", pid, words)
@@ -173,6 +226,19 @@ class Vault:
             os.close(fd)
         self._stranded.clear()
         self._count = 0
+
+
+def _reads(mark: int, serial: int) -> bool:
+    """Whether the bytes that were read may still be all that is known of a request."""
+    return mark >> 3 == serial and mark & STATES in (HALF, TAKEN)
+
+
+def _written(fd: int) -> int:
+    sock = socket.socket(fileno=fd)
+    try:
+        return written(sock) & WRAP
+    finally:
+        sock.detach()
 
 
 def _apologise(fd: int) -> None:

@@ -105,8 +105,8 @@ class Settings:
         "takes over.", "--reload-surge", ge=1)
 
     vault: bool = row(False, S.WORKERS, _RESTART, "The arbiter keeps a copy of every connection's "
-        "descriptor, so that idle connections, and those whose request nobody has read yet, survive even a "
-        "worker that is killed. The others are answered with 502.", "--vault")
+        "descriptor, so that connections survive even a worker that is killed. What it ran is answered with "
+        "502.", "--vault")
 
     # ---- Time limits ---------------------------------------------------------------------------------
     timeout: float = row(30.0, S.TIMEOUTS, _LIVE, "Kill a worker whose heartbeat is silent for so long. "

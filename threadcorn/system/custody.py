@@ -1,8 +1,12 @@
 """What the vault is made of: a mark for each connection in shared memory, and a wire for descriptors.
 
 A worker sends a copy of each connection's descriptor to the arbiter, once. From then on it only marks, with
-one store into shared memory, how far the connection is. When the worker dies, its marks and the copies are
-what is left: whatever was between two requests has lost nothing (arbiter/vault.py).
+one store into shared memory, how far the connection is; what it has read of a request that cannot run yet it
+sends after the copy. When the worker dies, its marks, the copies and those bytes are what is left: whatever
+was not running has lost nothing (arbiter/vault.py).
+
+A mark is made before what it tells of is done. Whether it was done is told by an amount beside the mark: the
+bytes of a request that must have arrived at the arbiter, or the bytes that the kernel must have taken.
 
 A mark is `serial << 3 | state`. It stands at the number that the descriptor has in its worker, and the serial
 tells apart the connections that have had that number one after the other: a copy whose serial is not the one
@@ -20,24 +24,34 @@ from collections.abc import Iterator
 
 from threadcorn.system.scoreboard import shared_memory
 
-__all__ = ["ANSWERING", "FREE", "FRESH", "IDLE", "PLACES", "SERIALS", "STATES", "TAKEN", "Custody"]
+__all__ = [
+    "ANSWERING", "COPY", "FREE", "FRESH", "HALF", "IDLE", "LAST", "MOST_READ", "PLACES", "SERIALS", "STATES",
+    "TAKEN", "WRAP", "Custody",
+]  # fmt: skip
 
 #: States, in the order of a connection's life. Below TAKEN nothing of it is in the worker only.
 FREE = 0  # no connection: ended, or given away
 FRESH = 1  # its first request has not come
 IDLE = 2  # between two requests
-TAKEN = 3  # bytes of a request have been read, and none of an answer sent
-ANSWERING = 4  # an answer has begun
+HALF = 3  # a part of a request, or one that waits for a thread, was read, and is sent after the copy
+TAKEN = 4  # bytes of a request have been read, and none of an answer sent
+ANSWERING = 5  # an answer has begun
+LAST = 6  # the last bytes of an answer are being sent
 STATES = 7  # the bits of a mark that are the state
 SERIALS = 1 << 29
+WRAP = 0xFFFFFFFF  # amounts are kept modulo 2**32
 
 #: Descriptors with higher numbers are not kept: memory that nobody touches costs nothing, but is not endless.
 PLACES = 1 << 16
 #: Descriptors that are left to everything else the arbiter does.
 RESERVE = 512
-_HEADER = struct.Struct("=III")  # page of the worker, number of the descriptor there, serial
+#: Page of the worker, number of the descriptor there, serial, and where in a request the bytes belong.
+_HEADER = struct.Struct("=IIIi")
+COPY = -1  # in place of where: this is a descriptor, and what is known of its connection
 _ROOM = 1 << 20  # bytes that may wait on the wire; the kernel clamps it to about 280 descriptors
-_LARGEST = 8192
+#: Bytes of a request that are sent after the copy, at most: more of it would crowd the wire.
+MOST_READ = 32 << 10
+_LARGEST = MOST_READ + 8192
 _AGAIN = frozenset((errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS, errno.ETOOMANYREFS))
 
 
@@ -56,7 +70,7 @@ class Custody:
         else:
             allowed = max(allowed, soft)
         self.room = max(0, min(most, allowed - RESERVE))
-        self._memory = shared_memory(pages * PLACES * 4).cast("I")
+        self._memory = shared_memory(2 * pages * PLACES * 4).cast("I")
         self._receive, self._send = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (self._receive, self._send):
             end.setblocking(False)
@@ -64,15 +78,26 @@ class Custody:
 
     def marks(self, page: int) -> memoryview[int]:
         """Of one worker. Only that worker writes."""
-        return self._memory[page * PLACES : (page + 1) * PLACES]
+        return self._memory[2 * page * PLACES : (2 * page + 1) * PLACES]
+
+    def amounts(self, page: int) -> memoryview[int]:
+        """Of one worker: to a mark of HALF the bytes that were read, to one of LAST those that are sent."""
+        return self._memory[(2 * page + 1) * PLACES : (2 * page + 2) * PLACES]
 
     # -- a worker's side
 
     def put(self, page: int, fd: int, serial: int, packet: bytes) -> bool:
         """Send a copy of the descriptor. False: there is no room on the wire now, or nobody reads it."""
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", (fd,)))]
+        return self._sent([_HEADER.pack(page, fd, serial, COPY), packet], rights)
+
+    def add(self, page: int, fd: int, serial: int, where: int, data: bytes) -> bool:
+        """Send what was read of a request, from byte `where` of it on. False as above."""
+        return self._sent([_HEADER.pack(page, fd, serial, where), data], [])
+
+    def _sent(self, packet: list[bytes], rights: list[tuple[int, int, array.array[int]]]) -> bool:
         try:
-            self._send.sendmsg([_HEADER.pack(page, fd, serial), packet], rights, socket.MSG_NOSIGNAL)
+            self._send.sendmsg(packet, rights, socket.MSG_NOSIGNAL)
         except OSError as error:
             if error.errno in _AGAIN or error.errno in (errno.EPIPE, errno.ECONNRESET, errno.EMSGSIZE):
                 return False
@@ -89,8 +114,9 @@ class Custody:
     def fileno(self) -> int:
         return self._receive.fileno()
 
-    def taken(self, most: int) -> Iterator[tuple[int, int, int, bytes, int]]:
-        """What has been put: page, number there, serial, packet, and the copy, which is the caller's now."""
+    def taken(self, most: int) -> Iterator[tuple[int, int, int, int, bytes, int]]:
+        """What has been put: page, number there, serial, COPY and a packet, or where and bytes of a request;
+        then the copy, which is the caller's now, or -1."""
         for _ in range(most):
             try:
                 packet, ancillary, _, _ = self._receive.recvmsg(
@@ -104,9 +130,10 @@ class Custody:
             for level, kind, data in ancillary:
                 if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                     fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
-            if len(fds) == 1:  # else we had no number left for it, and the kernel has dropped it
-                page, number, serial = _HEADER.unpack_from(packet)
-                yield page, number, serial, packet[_HEADER.size :], fds[0]
+            page, number, serial, where = _HEADER.unpack_from(packet)
+            if where == COPY and not fds:
+                continue  # we had no number left for it, and the kernel has dropped it
+            yield page, number, serial, where, packet[_HEADER.size :], fds[0] if fds else -1
 
     def close(self) -> None:
         """The end of the server."""

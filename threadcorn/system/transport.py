@@ -8,12 +8,15 @@ poller is asked for writability, so that no edge can fall between the two.
 from __future__ import annotations
 
 import errno
+import fcntl
 import io
 import os
 import socket
 import stat
+import struct
 import sys
 import tempfile
+import termios
 import threading
 from collections import deque
 from typing import Any
@@ -315,8 +318,28 @@ def ended_after(sock: socket.socket) -> float:
     return max(0.0, _since(sock, _DATA) - _since(sock, _ANYTHING))
 
 
-#: Where in tcp_info: tcpi_last_data_recv, tcpi_last_ack_recv.
-_DATA, _ANYTHING = 52, 56
+def written(sock: socket.socket) -> int:
+    """Bytes that were ever given to the kernel to be sent on a connection that was accepted: what the peer
+    has confirmed, and what lies here still. -1 where nobody knows."""
+    try:
+        waits = _queued(sock)
+        while True:
+            info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKED + 8)
+            then, waits = waits, _queued(sock)
+            if then == waits:  # else some was confirmed between the two looks
+                break
+    except (OSError, AttributeError):
+        return -1
+    return int.from_bytes(info[_ACKED:], sys.byteorder) + waits if len(info) == _ACKED + 8 else -1
+
+
+def _queued(sock: socket.socket) -> int:
+    """tcp(7): SIOCOUTQ, which has the number of the terminals' call."""
+    return struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))[0]  # type: ignore[no-any-return]
+
+
+#: Where in tcp_info: tcpi_last_data_recv, tcpi_last_ack_recv, tcpi_bytes_acked.
+_DATA, _ANYTHING, _ACKED = 52, 56, 120
 
 
 def _since(sock: socket.socket, at: int) -> float:

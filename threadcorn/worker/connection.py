@@ -128,6 +128,12 @@ class Connection:
     def stay(self) -> None:
         """Nobody took it."""
 
+    def waits(self) -> None:
+        """What was read of its request cannot run yet: more has to come, or no thread is free."""
+
+    def runs(self) -> None:
+        """A thread takes its request, which may have waited."""
+
     def release(self) -> None:
         """It has ended, or is somebody else's: close our descriptor."""
         self.sock.close()

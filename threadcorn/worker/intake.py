@@ -350,6 +350,7 @@ class Intake:
             except ClientGone:
                 self._reactor.close(conn)
                 return None
+        conn.waits()
         conn.again = True  # bytes that came since the last recv have raised an edge, those before it have not
         return None
 

@@ -221,6 +221,8 @@ class Pool:
 
     def dispatch(self, work: Work) -> None:
         """From a leader that does not enter the application: to a parked thread, or into `waiting`."""
+        if not self.parked:
+            work[0].waits()  # before anybody can take it, and not under the mutex
         with self.mutex:
             thread = self.parked.pop() if self.parked else None
             if thread is not None:

@@ -90,6 +90,7 @@ class PoolThread(threading.Thread, Seat):
         """Run a request that was read before. The connection's token came with it."""
         desk = self.desk
         admission = self.pool.admission
+        conn.runs()
         now = self.in_app = monotonic_ns()
         desk.begin(request.line, conn.who, now)
         sampled = now % (SAMPLED_HAND_OFF if outgoing is None else SAMPLED) == 0

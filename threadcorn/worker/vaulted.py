@@ -1,7 +1,8 @@
 """A worker's half of the vault: connections that mark in shared memory how far they are.
 
 They differ from others in what they do besides: a store before bytes are read, one before bytes are sent, one
-when a response is over. Without `--vault` nothing of this exists, and nothing on the way of a request asks.
+when a response is over. What was read and cannot run, because more of it has to come or no thread is free, is
+sent to the vault. Without `--vault` nothing of this exists.
 """
 
 from __future__ import annotations
@@ -12,14 +13,29 @@ from collections import deque
 from typing import Any
 
 from threadcorn.policy.parcel import pack
-from threadcorn.system.custody import ANSWERING, FREE, FRESH, IDLE, PLACES, SERIALS, STATES, TAKEN, Custody
+from threadcorn.system.custody import (
+    ANSWERING,
+    FREE,
+    FRESH,
+    HALF,
+    IDLE,
+    LAST,
+    MOST_READ,
+    PLACES,
+    SERIALS,
+    STATES,
+    TAKEN,
+    WRAP,
+    Custody,
+)
+from threadcorn.system.transport import Outbox, written
 from threadcorn.worker.connection import Connection, Phase
 from threadcorn.worker.handover import parcel_of
 from threadcorn.worker.reactor import Reactor
 
 __all__ = ["Deposits", "VaultedConnection"]
 
-_IDLE = Phase.IDLE
+_IDLE, _READING, _RUNNING = Phase.IDLE, Phase.READING, Phase.RUNNING
 #: Copies that did not fit on the wire and are tried again, in one beat of the heart.
 RETRIES = 256
 
@@ -31,6 +47,7 @@ class Deposits:
         self._custody = custody
         self._page = page
         self.marks = custody.marks(page)
+        self.amounts = custody.amounts(page)
         self._serial = 0
         self._again: deque[VaultedConnection] = deque()
         reactor.make = self.make
@@ -47,6 +64,10 @@ class Deposits:
         """False: there is no room just now."""
         return self._custody.put(self._page, conn.fd, conn.serial >> 3, pack(parcel_of(conn), b""))
 
+    def add(self, conn: VaultedConnection) -> bool:
+        """Put what was read of a request. False as above."""
+        return self._custody.add(self._page, conn.fd, conn.serial >> 3, conn.saved, conn.unsaved)
+
     def put_soon(self, conn: VaultedConnection) -> None:
         if not self.put(conn):
             self._again.append(conn)
@@ -62,7 +83,10 @@ class Deposits:
 class VaultedConnection(Connection):
     """Marks follow from what happens to it anyway: `recv`, `send`, its phase, its end."""
 
-    __slots__ = ("_deposits", "_marks", "_phase", "_stale", "_was", "kept", "serial")
+    __slots__ = (
+        "_amounts", "_deposits", "_marks", "_phase", "_saves", "_stale", "_transmit", "_was", "_wrote",
+        "kept", "saved", "serial", "unsaved",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -76,14 +100,21 @@ class VaultedConnection(Connection):
     ) -> None:
         self._deposits = deposits
         self._marks = deposits.marks
+        self._amounts = deposits.amounts
         self.serial = serial
         self.kept = False
-        self._stale = reactor.limits.proxy_protocol is not None
+        #: Bytes of the present request: how many are in the vault, and which have been read since.
+        self.saved = 0
+        self.unsaved = b""
+        self._saves = True  # what is read now belongs to a request that has not been run
+        self._stale = bool(reactor.limits.proxy_protocol)
         self.rest = b""
         self.fd = sock.fileno()
         super().__init__(sock, peer, port, group, reactor)
         marks, fd = self._marks, self.fd
         receive, transmit = sock.recv, sock.send
+        self._transmit = transmit
+        self._wrote = 0  # bytes that the kernel has taken to send; -1: it must be asked
         taken, answering = serial | TAKEN, serial | ANSWERING
 
         def recv(size: int, flags: int = 0) -> bytes:
@@ -93,14 +124,24 @@ class VaultedConnection(Connection):
             if before & STATES < TAKEN:
                 marks[fd] = taken  # first: what is read and not marked would be lost without a trace
             try:
-                return receive(size)
+                data = receive(size)
             except (BlockingIOError, InterruptedError):
                 marks[fd] = before
+                if self.unsaved and self._saves:
+                    self._save()  # all that has come, and it is not a whole request
                 raise
+            if self._saves:
+                self.unsaved += data
+                if len(self.unsaved) > MOST_READ:
+                    self._give_up()
+            return data
 
         def send(data: Any, flags: int = 0) -> int:
             marks[fd] = answering
-            return transmit(data, flags)
+            sent = transmit(data, flags)
+            if self._wrote >= 0:
+                self._wrote += sent
+            return sent
 
         self.recv = recv
         self.send = send
@@ -113,10 +154,48 @@ class VaultedConnection(Connection):
     def phase(self, value: Phase) -> None:
         self._phase = value
         if value is _IDLE:
+            self.saved, self.unsaved, self._saves = 0, self.rest, True
             if self._stale and self.kept and not self._corrected():
+                self._saves = False
                 return
             # What was read behind the last request is in our memory only.
             self._marks[self.fd] = self.serial | (TAKEN if self.rest else IDLE)
+        elif value is not _READING:
+            # What is read from now on is of one that runs, or no request's. What was read stays until the
+            # next one: it may have to wait for a thread.
+            self._saves = False
+            if value is _RUNNING:
+                self._marks[self.fd] = self.serial | TAKEN  # nothing of it may have been read by us
+
+    def _save(self) -> None:
+        if self.saved + len(self.unsaved) > MOST_READ:
+            self._give_up()
+        else:
+            # Marked first: to send wakes the arbiter, and a kill often comes just then.
+            self._amounts[self.fd] = self.saved + len(self.unsaved)
+            self._marks[self.fd] = self.serial | HALF
+            if self._deposits.add(self):
+                self.saved += len(self.unsaved)
+                self.unsaved = b""
+            else:
+                self._marks[self.fd] = self.serial | TAKEN
+
+    def _give_up(self) -> None:
+        """It is too long to be kept."""
+        self._saves = False
+        self.saved, self.unsaved = 0, b""
+
+    def waits(self) -> None:
+        """Now, and not when its turn comes again: much may run before that."""
+        if self.unsaved:
+            self._save()
+        elif self.saved:  # it has come with the connection
+            self._marks[self.fd] = self.serial | HALF
+
+    def runs(self) -> None:
+        """A thread takes it. Marked first: what has begun to run must not be run again."""
+        self._marks[self.fd] = self.serial | TAKEN
+        self.unsaved = b""
 
     def _corrected(self) -> bool:
         """Put it once more, because a proxy has said whose it is. It is not IDLE before that has succeeded:
@@ -124,9 +203,38 @@ class VaultedConnection(Connection):
         self._stale = not self._deposits.put(self)
         return not self._stale
 
+    def write_last(self, data: bytes) -> None:
+        """The client may ask again before `send` returns: so the mark says what proves that it was sent."""
+        if self.out is not None or self.intake is not None or self.rest or self._stale or not self._counts():
+            self.write(data)  # not all of what another worker needs to know is outside of our memory
+            return
+        self._amounts[self.fd] = (self._wrote + len(data)) & WRAP
+        self._marks[self.fd] = self.serial | LAST
+        try:
+            sent = self._transmit(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError as error:
+            raise self._gone(error) from None
+        self._wrote += sent
+        if sent != len(data):
+            self._marks[self.fd] = self.serial | ANSWERING
+            self._keep(memoryview(data)[sent:])
+
+    def _counts(self) -> bool:
+        """Whether it is known what the kernel has taken to send."""
+        if self._wrote < 0:
+            self._wrote = written(self.sock)
+        return self._wrote >= 0
+
     def write_pieces(self, pieces: list[bytes]) -> None:
         self._marks[self.fd] = self.serial | ANSWERING
+        self._wrote = -1
         super().write_pieces(pieces)
+
+    def _outbox(self) -> Outbox:
+        self._wrote = -1  # it sends by itself
+        return super()._outbox()
 
     def entered(self) -> None:
         """It is the reactor's now."""
@@ -134,6 +242,11 @@ class VaultedConnection(Connection):
         self._marks[self.fd] = self.serial | (TAKEN if self.rest else fresh)
         self.kept = True
         self._deposits.put_soon(self)
+        if self.since or self.rest:
+            self._wrote = -1  # another worker had it before
+        if self.rest:
+            self.unsaved = self.rest
+            self._save()
 
     def leave(self) -> None:
         """It is about to be given away. Marked first: a copy that is still good would be given twice."""
@@ -152,6 +265,7 @@ class VaultedConnection(Connection):
         if kept:
             self._say_goodbye()
         super().release()
+        self.recv, self.send = self.sock.recv, self.sock.send  # ours know us: a cycle, as above
 
     def _say_goodbye(self) -> None:
         """The copy in the vault would keep it open. Who has asked for a reset instead of an end gets it when
