@@ -123,12 +123,13 @@ def test_what_becomes_of_each(bind: str, options: tuple[str, ...]) -> None:
 
 
 def test_bodies_that_are_half_here() -> None:
-    """The next worker gets what was read, in however many pieces, and the client sends on. One of more than
-    32 KiB is not kept: 502."""
+    """The next worker gets what was read, in however many pieces, and the client sends on. One of which more
+    than 256 KiB have come is not kept: 502."""
     with ServerProcess(None, "--vault", "--workers", "2", source=SOURCE) as server:
         homes = clients_of(server, 12)
         victim, mine = max(homes.items(), key=lambda one: len(one[1]))
-        plain, chunked, asking, long = mine[:4]
+        text = b"0123456789abcdef" * 15_000
+        plain, chunked, asking, long, longer = mine[:5]
         head = b"POST /echo HTTP/1.1\r\nHost: t\r\n"
         for piece in (head + b"Content-", b"Length: 12\r\n\r\n", b"one "):
             plain.send(piece)
@@ -139,7 +140,8 @@ def test_bodies_that_are_half_here() -> None:
         asking.send(head + b"Content-Length: 12\r\nExpect: 100-continue\r\n\r\n")
         assert asking.interim().status == 100
         asking.send(b"one two ")
-        long.send(head + b"Content-Length: 100000\r\n\r\n" + b"x" * 50_000)
+        long.send(head + b"Content-Length: %d\r\n\r\n" % len(text) + text[:200_000])
+        longer.send(head + b"Content-Length: 900000\r\n\r\n" + b"x" * 500_000)
         kill(victim)
         plain.send(b"two four")
         chunked.send(b"four\r\n0\r\n\r\n")
@@ -149,7 +151,9 @@ def test_bodies_that_are_half_here() -> None:
             assert int(served) != victim
             assert body == b"one two four"
             assert home(client) != victim
-        assert long.reply().status == 502
+        long.send(text[200_000:])
+        assert long.reply().body.endswith(text)
+        assert longer.reply().status == 502
 
 
 def test_who_waits_for_a_thread_is_served_by_the_next_worker() -> None:

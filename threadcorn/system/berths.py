@@ -21,7 +21,11 @@ __all__ = ["Berth", "close_all", "hand_down", "handed_down", "leave_to_parent", 
 # Room for a burst of connections that a draining sibling hands over before this worker gets to read them.
 # The kernel clamps it to its own limit.
 INBOX_BYTES = 1 << 20
-_FULL = frozenset((errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS, errno.ETOOMANYREFS))
+#: Bytes of a packet that travel in the inbox itself; more of them in a file in memory.
+LETTER = 128 << 10
+_FULL = frozenset(
+    (errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS, errno.ETOOMANYREFS, errno.EMFILE, errno.ENFILE)
+)
 
 
 class Berth:
@@ -64,14 +68,46 @@ class Berth:
 
     def give(self, packet: bytes, fd: int) -> bool:
         """Put a connection into the inbox. False: it is full, or cannot take it now."""
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", (fd,)))]
+        fds = [fd]
         try:
+            if len(packet) > LETTER:
+                fds.append(os.memfd_create("threadcorn-packet"))
+                while packet:
+                    packet = packet[os.write(fds[1], packet) :]
+                packet = b"\n"
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
             self.inbox[1].sendmsg([packet], rights, socket.MSG_NOSIGNAL)
         except OSError as error:
             if error.errno in _FULL:
                 return False
             raise
+        finally:
+            for file in fds[1:]:
+                os.close(file)
         return True
+
+    def take(self) -> tuple[bytes, int] | None:
+        """A packet and a connection from the inbox; -1 when that is lost. None: it is empty. Raises OSError."""
+        receive = self.inbox[0]
+        try:
+            # The kernel drops a descriptor that it finds no number for, and the connection with it.
+            for spare in (os.dup(receive.fileno()), os.dup(receive.fileno())):
+                os.close(spare)
+            packet, ancillary, _, _ = receive.recvmsg(
+                LETTER + 4096, socket.CMSG_SPACE(8), socket.MSG_CMSG_CLOEXEC
+            )
+        except OSError as error:
+            if error.errno in _FULL:
+                return None
+            raise
+        fds = array.array("i")
+        for level, kind, data in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+        if len(fds) == 2:
+            with open(fds[1], "rb") as file:
+                packet = os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0)
+        return packet, fds[0] if fds else -1
 
     def filenos(self) -> list[int]:
         """Every descriptor of the berth except the listeners, which belong to their groups."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import array
 import errno
+import os
 import resource
 import socket
 import struct
@@ -25,8 +26,8 @@ from collections.abc import Iterator
 from threadcorn.system.scoreboard import shared_memory
 
 __all__ = [
-    "ANSWERING", "COPY", "FREE", "FRESH", "HALF", "IDLE", "LAST", "MOST_READ", "PLACES", "SERIALS", "STATES",
-    "TAKEN", "WRAP", "Custody",
+    "ANSWERING", "COPY", "FREE", "FRESH", "HALF", "IDLE", "LAST", "MOST_READ", "PIECE", "PLACES", "SERIALS",
+    "STATES", "TAKEN", "WRAP", "Custody",
 ]  # fmt: skip
 
 #: States, in the order of a connection's life. Below TAKEN nothing of it is in the worker only.
@@ -49,9 +50,11 @@ RESERVE = 512
 _HEADER = struct.Struct("=IIIi")
 COPY = -1  # in place of where: this is a descriptor, and what is known of its connection
 _ROOM = 1 << 20  # bytes that may wait on the wire; the kernel clamps it to about 280 descriptors
-#: Bytes of a request that are sent after the copy, at most: more of it would crowd the wire.
-MOST_READ = 32 << 10
-_LARGEST = MOST_READ + 8192
+#: Bytes of a request that are sent after the copy, at most, and in one piece. Who takes over gets more than an
+#: inbox holds in a file in memory, where there is such a thing.
+MOST_READ = (256 if hasattr(os, "memfd_create") else 64) << 10
+PIECE = 32 << 10
+_LARGEST = PIECE + 8192
 _AGAIN = frozenset((errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS, errno.ETOOMANYREFS))
 
 

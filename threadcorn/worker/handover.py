@@ -10,10 +10,8 @@ that has died since is taken by its successor, and meanwhile by whoever looks af
 
 from __future__ import annotations
 
-import array
 import errno
 import logging
-import os
 import socket
 import threading
 from functools import partial
@@ -31,11 +29,8 @@ from threadcorn.worker.reactor import Reactor
 
 __all__ = ["Handover", "parcel_of"]
 
-_PACKET = LARGEST + 4096
 #: Packets taken from one inbox before others get their turn.
 BATCH = 32
-#: Of send: no room, try another. Of receive: nothing there.
-_FULL = frozenset((errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS))
 
 
 class Handover:
@@ -99,25 +94,19 @@ class Handover:
 
     def take(self, berth: Berth) -> int:
         """Take what waits in an inbox; how many."""
-        receive = berth.inbox[0]
-        room = socket.CMSG_SPACE(4)
         for count in range(BATCH):
             try:
-                # The kernel drops a descriptor that it finds no number for, and the connection with it.
-                os.close(os.dup(receive.fileno()))
-                packet, ancillary, _, _ = receive.recvmsg(_PACKET, room, socket.MSG_CMSG_CLOEXEC)
+                taken = berth.take()
             except OSError as error:
-                if error.errno not in _FULL:
-                    self._log.error("Cannot take a connection from a sibling: %s", error.strerror)
+                self._log.error("Cannot take a connection from a sibling: %s", error.strerror)
                 return count
-            fds = array.array("i")
-            for level, kind, data in ancillary:
-                if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                    fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
-            if len(fds) != 1:
+            if taken is None:
+                return count
+            packet, fd = taken
+            if fd < 0:
                 self._log.error("A packet in the inbox of slot %d has no connection", berth.slot)
                 continue
-            self._adopt(fds[0], packet)
+            self._adopt(fd, packet)
         return BATCH
 
     def _adopt(self, fd: int, packet: bytes) -> None:
@@ -206,16 +195,14 @@ class Handover:
         return bool(self._takers) and not self._neighbours.stopping and self.give(conn)
 
     def _send(self, conn: Connection, packet: bytes) -> bool:
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", (conn.fd,)))]
         takers = self._takers
         # Two threads may give at once: then both may choose the same sibling, which is no harm.
         for taker in sorted(takers, key=_order):
             try:
-                taker.berth.inbox[1].sendmsg([packet], rights, socket.MSG_NOSIGNAL)
-            except OSError as error:
-                if error.errno in _FULL:
+                if not taker.berth.give(packet, conn.fd):
                     continue
-                if error.errno not in (errno.EMSGSIZE, errno.ETOOMANYREFS, errno.EBADF):
+            except OSError as error:
+                if error.errno not in (errno.EMSGSIZE, errno.EBADF):
                     self._log.error("Cannot give a connection to a sibling: %s", error.strerror)
                 return False
             taker.given += 1

@@ -21,6 +21,7 @@ from threadcorn.system.custody import (
     IDLE,
     LAST,
     MOST_READ,
+    PIECE,
     PLACES,
     SERIALS,
     STATES,
@@ -64,9 +65,9 @@ class Deposits:
         """False: there is no room just now."""
         return self._custody.put(self._page, conn.fd, conn.serial >> 3, pack(parcel_of(conn), b""))
 
-    def add(self, conn: VaultedConnection) -> bool:
+    def add(self, conn: VaultedConnection, data: bytes) -> bool:
         """Put what was read of a request. False as above."""
-        return self._custody.add(self._page, conn.fd, conn.serial >> 3, conn.saved, conn.unsaved)
+        return self._custody.add(self._page, conn.fd, conn.serial >> 3, conn.saved, data)
 
     def put_soon(self, conn: VaultedConnection) -> None:
         if not self.put(conn):
@@ -174,11 +175,13 @@ class VaultedConnection(Connection):
             # Marked first: to send wakes the arbiter, and a kill often comes just then.
             self._amounts[self.fd] = self.saved + len(self.unsaved)
             self._marks[self.fd] = self.serial | HALF
-            if self._deposits.add(self):
-                self.saved += len(self.unsaved)
-                self.unsaved = b""
-            else:
-                self._marks[self.fd] = self.serial | TAKEN
+            while self.unsaved:
+                piece = self.unsaved[:PIECE]
+                if not self._deposits.add(self, piece):
+                    self._marks[self.fd] = self.serial | TAKEN
+                    break
+                self.saved += len(piece)
+                self.unsaved = self.unsaved[PIECE:]
 
     def _give_up(self) -> None:
         """It is too long to be kept."""
