@@ -23,9 +23,8 @@ __all__ = ["Berth", "close_all", "hand_down", "handed_down", "leave_to_parent", 
 INBOX_BYTES = 1 << 20
 #: Bytes of a packet that travel in the inbox itself; more of them in a file in memory.
 LETTER = 128 << 10
-_FULL = frozenset(
-    (errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS, errno.ETOOMANYREFS, errno.EMFILE, errno.ENFILE)
-)
+_EMPTY = frozenset((errno.EAGAIN, errno.EWOULDBLOCK))
+_FULL = _EMPTY | {errno.ENOBUFS, errno.ETOOMANYREFS, errno.EMFILE, errno.ENFILE}
 
 
 class Berth:
@@ -87,7 +86,7 @@ class Berth:
         return True
 
     def take(self) -> tuple[bytes, int] | None:
-        """A packet and a connection from the inbox; -1 when that is lost. None: it is empty. Raises OSError."""
+        """A packet and a connection from the inbox (-1: it was lost). None: it is empty. Raises OSError."""
         receive = self.inbox[0]
         try:
             # The kernel drops a descriptor that it finds no number for, and the connection with it.
@@ -97,7 +96,7 @@ class Berth:
                 LETTER + 4096, socket.CMSG_SPACE(8), socket.MSG_CMSG_CLOEXEC
             )
         except OSError as error:
-            if error.errno in _FULL:
+            if error.errno in _EMPTY:
                 return None
             raise
         fds = array.array("i")

@@ -50,8 +50,8 @@ RESERVE = 512
 _HEADER = struct.Struct("=IIIi")
 COPY = -1  # in place of where: this is a descriptor, and what is known of its connection
 _ROOM = 1 << 20  # bytes that may wait on the wire; the kernel clamps it to about 280 descriptors
-#: Bytes of a request that are sent after the copy, at most, and in one piece. Who takes over gets more than an
-#: inbox holds in a file in memory, where there is such a thing.
+#: Bytes of a request that are sent after the copy, at most, and in one piece. Who takes over gets more than
+#: an inbox holds in a file in memory, where there is such a thing.
 MOST_READ = (256 if hasattr(os, "memfd_create") else 64) << 10
 PIECE = 32 << 10
 _LARGEST = PIECE + 8192
