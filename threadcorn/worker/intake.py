@@ -263,6 +263,10 @@ class Intake:
                     return request
                 if conn.phase is Phase.CLOSED:
                     return None
+                if conn.intake is None:
+                    # It was answered here. What is in `rest` came before what is in the socket.
+                    conn.again = True
+                    return None
                 try:
                     data = conn.recv(RECV)
                 except (BlockingIOError, InterruptedError):
