@@ -251,6 +251,45 @@ def test_f25_no_descriptors_left_pauses_and_recovers() -> None:
         eventually(back, within=5)
 
 
+REPLACES = """
+import os, sys
+
+class Own:
+    def write(self, text):
+        pass
+    def flush(self):
+        pass
+
+{}
+
+def app(environ, start):
+    environ["wsgi.errors"].write("heard by nobody")
+    body = str(os.getpid()).encode()
+    start("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+"""
+
+
+@pytest.mark.parametrize("flags", [(), ("--preload",)], ids=["", "preload"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "sys.stderr.close()",
+        "sys.stderr.detach(); sys.stderr = Own()",
+        "sys.stderr = Own()",
+        "sys.stdout = sys.stderr = None",
+    ],
+)
+def test_an_application_without_standard_error_is_served(statement: str, flags: tuple[str, ...]) -> None:
+    """Closed, wrapped anew for another encoding, or replaced: what is written there when a worker hangs or
+    crashes goes to the descriptor."""
+    with ServerProcess(None, *flags, source=REPLACES.format(statement)) as server:
+        (worker,) = server.workers()
+        assert server.get("/").text == str(worker)
+        server.stop()
+        assert "exited with code 0" in server.log
+
+
 VALIDATED = """
 from wsgiref.validate import validator
 

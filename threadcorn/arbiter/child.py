@@ -44,8 +44,9 @@ def live(boot: WorkerBoot, leave_parent: Callable[[], None], run_worker: Callabl
         atexit._clear()  # noqa: SLF001 - there is no other way, and multiprocessing does the same
     # The arbiter ends a boot that takes too long. Should it be dead by then, nobody would, and a process that
     # hangs in an import would keep the address taken. The worker calls it off when it is ready.
-    with suppress(RuntimeError, ValueError, OSError):  # no standard error to write to
-        faulthandler.dump_traceback_later(settings.boot_timeout + LAST_WORDS + SLACK, exit=True)
+    with suppress(RuntimeError):  # no thread to be had
+        # Standard error by its number: `sys.stderr` is what a preloaded application has made of it.
+        faulthandler.dump_traceback_later(settings.boot_timeout + LAST_WORDS + SLACK, exit=True, file=2)
     try:
         _prepare(boot, handle)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - hooks are the user's: anything may come

@@ -350,7 +350,8 @@ def _fitting(report: dict[str, Any]) -> str:
 
 
 def _stream(log: logging.Logger) -> Any:
-    """Where the error log goes, as something with a descriptor."""
+    """Where the error log goes, as something with a descriptor. Else standard error by its number: what the
+    application has made of `sys.stderr` may have none, and what it has closed or detached cannot be asked."""
     for handler in log.handlers:
         stream = getattr(handler, "stream", None)
         try:
@@ -358,4 +359,4 @@ def _stream(log: logging.Logger) -> Any:
                 return stream
         except (OSError, ValueError, AttributeError, io.UnsupportedOperation):
             continue
-    return sys.__stderr__
+    return 2

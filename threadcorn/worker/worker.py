@@ -12,7 +12,6 @@ import gc
 import logging
 import os
 import random
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from time import monotonic, monotonic_ns
@@ -104,7 +103,7 @@ class Worker:
         boot = self._boot
         # Off first: enabled in the arbiter, it would believe in handlers that the fork has taken off.
         faulthandler.disable()
-        faulthandler.enable(all_threads=True)
+        faulthandler.enable(2, all_threads=True)  # by number: `sys.stderr` may be a preloaded application's
         self._telemetry.state(WorkerState.BOOTING)
         self._channel.send(Hello(os.getpid()))
         part_at_fork(boot.berths, boot.groups)
@@ -418,7 +417,6 @@ class Worker:
         self._boot.worker.nr = self._telemetry.requests
         self._boot.access.tell_losses()
         for handler in self._log.handlers:
-            handler.flush()
-        sys.stdout.flush()
-        sys.stderr.flush()
+            with suppress(OSError, ValueError):  # the application may have closed what it writes to
+                handler.flush()
         return code
