@@ -146,6 +146,50 @@ def app(environ, start):
         assert forks.end() == "closed"
 
 
+COMES_BACK = """
+import os, sys
+
+def app(environ, start):
+    path = environ["PATH_INFO"]
+    body = b"%d" % os.getpid()
+    start("200 OK", [("Content-Type", "text/plain")])
+    if path == "/behind":
+        return behind(body)
+    child = os.fork()
+    if not child:
+        if path == "/exit":
+            sys.exit(7)
+        if path == "/raise":
+            raise ValueError("on purpose")
+        return [b"of the child"]
+    return [body, b" ", b"%d" % os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])]
+
+def behind(body):
+    yield body
+    child = os.fork()
+    if child:
+        yield b" %d" % os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+"""
+
+
+@pytest.mark.parametrize("flags", [("--threads", "1"), ("--threads", "2", "--vault")], ids=["", "vault"])
+@pytest.mark.parametrize(("path", "code"), [("/exit", 7), ("/raise", 1), ("/return", 0), ("/behind", 0)])
+def test_a_child_that_comes_back_from_the_application_ends(
+    path: str, code: int, flags: tuple[str, ...]
+) -> None:
+    """It has the worker's poller: serving on, it took away what the worker should have been told, and whoever
+    waited for its end waited for ever."""
+    with ServerProcess(None, *flags, source=COMES_BACK, tolerate=FORKED) as server:
+        (worker,) = server.workers()
+        with server.connect() as connection:
+            for _ in range(3):
+                assert connection.get(path).text == f"{worker} {code}"
+            assert connection.get(path, method="HEAD").status == 200
+            assert connection.get("/").text == f"{worker} 0"
+        assert not psutil.Process(worker).children()
+        assert "Worker left" not in server.log
+
+
 def test_a_process_pool_of_the_application_ends_with_its_worker() -> None:
     """Its processes wait for work, and multiprocessing's own exit function would wait for them."""
     source = """

@@ -17,7 +17,7 @@ from threadcorn.errors import BootError, ExitCode
 from threadcorn.system import signals
 from threadcorn.system.signals import Sig
 
-__all__ = ["Child", "Death", "Program", "become", "fork", "is_alive", "kill", "reap"]
+__all__ = ["Child", "Death", "Program", "become", "end_fork", "fork", "is_alive", "kill", "reap"]
 
 
 @dataclass(slots=True)
@@ -102,6 +102,12 @@ def _be_the_child(live: Callable[[], int]) -> None:
         finally:
             # Not sys.exit: it would wait for threads that are stuck in the application.
             os._exit(code & 0xFF)
+
+
+def end_fork(code: object) -> NoReturn:
+    """End a process that the application has forked, with what it gave to `sys.exit()`."""
+    _flush()
+    os._exit(code & 0xFF if isinstance(code, int) else code is not None)
 
 
 def _flush() -> None:

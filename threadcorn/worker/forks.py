@@ -13,9 +13,10 @@ from threadcorn.system.berths import Berth, leave_to_parent
 from threadcorn.system.listeners import ShardGroup
 
 if TYPE_CHECKING:
+    from threadcorn.worker.pool import Pool
     from threadcorn.worker.reactor import Reactor
 
-__all__ = ["leave_clients", "part_at_fork"]
+__all__ = ["leave_clients", "leave_service", "part_at_fork"]
 
 
 def part_at_fork(berths: Sequence[Berth], groups: Sequence[ShardGroup]) -> None:
@@ -41,5 +42,17 @@ def leave_clients(reactor: Reactor) -> None:
         # Without the reactor's lock: whoever held it in this moment does not live in the child.
         for conn in list(reactor.connections.values()):
             conn.sock.close()
+            conn.half_closed = True  # a response that had left already has no next request behind it
 
     os.register_at_fork(after_in_child=close)
+
+
+def leave_service(pool: Pool) -> None:
+    """A child that comes back from the application, with an answer or by `sys.exit()`, must end instead of
+    serving on: it shares the poller with us, and what it is told there we are not."""
+
+    def leave() -> None:
+        pool.service.forked = True
+        pool.leader = None
+
+    os.register_at_fork(after_in_child=leave)

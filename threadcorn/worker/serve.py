@@ -13,11 +13,12 @@ import struct
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from time import monotonic_ns, thread_time_ns, time
-from typing import Any
+from typing import Any, NoReturn
 
 from threadcorn.http1.parser import Request
 from threadcorn.http1.response import error_response
 from threadcorn.http1.rules import key_of
+from threadcorn.system.spawn import end_fork
 from threadcorn.worker.connection import IDLE, Connection, Phase
 from threadcorn.worker.outgoing import Outgoing
 from threadcorn.worker.reactor import Reactor
@@ -65,6 +66,8 @@ class Service:
         #: Requests whose application raised. Counted by any thread; one that is lost when two do so at the
         #: same instant is worth less than a lock.
         self.errors = 0
+        #: This process is one that the application has forked.
+        self.forked = False
 
     def run(self, conn: Connection, request: Request, outgoing: Outgoing | None = None) -> str:
         """Run the application, send its answer, decide what becomes of the connection. Answers the status
@@ -225,6 +228,8 @@ class Service:
 
     def _failed(self, conn: Connection, request: Request, response: Response, error: BaseException) -> str:
         line = printable(request.line)
+        if self.forked:
+            self._end_fork(line, error)
         response.keep = False
         ended = response.ended
         response.dead()
@@ -249,6 +254,16 @@ class Service:
             return response.status
         return self._refuse(conn, request, 500)
 
+    def _end_fork(self, line: str, error: BaseException) -> NoReturn:
+        """The answer is the worker's to give: here the connection is closed already."""
+        if isinstance(error, SystemExit):
+            end_fork(error.code)
+        if not isinstance(error, ClientGone):
+            self._log.error("Error in a process that was forked in request %s", line, exc_info=error)
+            end_fork(1)
+        self._log.warning("A process that was forked in request %s came back with an answer; it ends", line)
+        end_fork(0)
+
     def _refuse(self, conn: Connection, request: Request, status: int, detail: str = "") -> str:
         if conn.broken:
             return ""
@@ -259,6 +274,8 @@ class Service:
         return f"{status} {HTTPStatus(status).phrase}"
 
     def _end(self, conn: Connection, request: Request, response: Response) -> None:
+        if self.forked:
+            end_fork(0)
         keep = response.keep
         source = conn.intake
         if source is not None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from threadcorn.http1.parser import HeadParser, Request
 from threadcorn.policy.cells import CPU, READY_WAIT
 from threadcorn.system.poller import HANG_UP
+from threadcorn.system.spawn import end_fork
 from threadcorn.worker.connection import Connection
 from threadcorn.worker.outgoing import KEEP, MOST, Outgoing
 from threadcorn.worker.overload import ASK_AFTER
@@ -76,6 +77,8 @@ class PoolThread(threading.Thread, Seat):
     def run(self) -> None:
         try:
             while True:
+                if self.pool.service.forked:
+                    end_fork(0)
                 work = self.pool.next_role(self)
                 if self.retired:
                     return

@@ -43,7 +43,7 @@ from threadcorn.system.poller import Waiter
 from threadcorn.system.signals import Sig, SignalReader
 from threadcorn.worker.acceptor import Acceptor
 from threadcorn.worker.departure import Departure
-from threadcorn.worker.forks import leave_clients, part_at_fork
+from threadcorn.worker.forks import leave_clients, leave_service, part_at_fork
 from threadcorn.worker.handover import Handover
 from threadcorn.worker.intake import Intake
 from threadcorn.worker.limits import WorkerLimits
@@ -179,6 +179,7 @@ class Worker:
             self._thread_failed,
             self._telemetry,
         )
+        leave_service(self._pool)
         self._pool.rows = self._deposits is None
         least, most = settings.threads_min, settings.threads_max
         tuning = Tuning(least, max(least, most)) if settings.threads == "auto" else None
