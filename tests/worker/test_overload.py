@@ -29,6 +29,8 @@ def app(environ, start):
             time.sleep(0.005)
     elif path == "/nap":
         time.sleep(0.05)
+    elif path == "/long":
+        time.sleep(1.2)
     elif path == "/work":
         until = time.perf_counter() + 0.002
         while time.perf_counter() < until:
@@ -141,6 +143,21 @@ class TestWaiting:
 
 
 class TestStandingQueue:
+    def test_a_half_closed_client_gets_all_answers_to_requests_that_came_together(self) -> None:
+        """What tells it from one that gave up is the time between its last byte and its end; once it has
+        said that it got an answer, that time can no longer be seen."""
+        with ServerProcess(None, "--threads", "1", source=APP) as server:
+            first = server.connect()
+            # Longer than a client that ends its side at once may take to do so.
+            first.send(b"GET /long HTTP/1.1\r\nHost: t\r\n\r\n" + b"GET /last HTTP/1.1\r\nHost: t\r\n\r\n")
+            first.half_close()
+            other = server.connect()
+            other.request("/long")
+            assert first.reply().body == b"hello"
+            assert other.reply().body == b"hello"
+            assert first.reply().body == b"hello"
+            assert first.end() == "closed"
+
     def test_those_who_are_served_are_served_soon_and_it_ends_with_the_load(self) -> None:
         """Sixty clients on two threads that serve forty a second: most must be refused."""
         options = ("--threads", "2", "--queue-target", "0.2")

@@ -309,13 +309,15 @@ def waited(sock: socket.socket) -> float:
 
     Milliseconds are as fine as the kernel tells (tcp_info.tcpi_last_data_recv). 0.0 where it does not.
     """
-    return _since(sock, _DATA)
+    return _since(sock, _DATA)[0]
 
 
 def ended_after(sock: socket.socket) -> float:
     """The peer has ended its side: how many seconds after its last byte? It sends nothing afterwards but
-    that it has got what we send, so this must be asked before something is sent. 0.0 where nobody knows."""
-    return max(0.0, _since(sock, _DATA) - _since(sock, _ANYTHING))
+    that it has got what we send, so nobody knows once something was sent: the answer to the first of several
+    requests that came together. 0.0 then, and where the kernel does not tell."""
+    sent, data, anything = _since(sock, _SENT, _DATA, _ANYTHING)
+    return 0.0 if sent < data else max(0.0, data - anything)
 
 
 def written(sock: socket.socket) -> int:
@@ -338,16 +340,16 @@ def _queued(sock: socket.socket) -> int:
     return struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))[0]  # type: ignore[no-any-return]
 
 
-#: Where in tcp_info: tcpi_last_data_recv, tcpi_last_ack_recv, tcpi_bytes_acked.
-_DATA, _ANYTHING, _ACKED = 52, 56, 120
+#: Where in tcp_info: tcpi_last_data_sent, tcpi_last_data_recv, tcpi_last_ack_recv, tcpi_bytes_acked.
+_SENT, _DATA, _ANYTHING, _ACKED = 44, 52, 56, 120
 
 
-def _since(sock: socket.socket, at: int) -> float:
+def _since(sock: socket.socket, *places: int) -> list[float]:
     try:
         info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 60)
     except (OSError, AttributeError):  # another kernel, or a Unix socket
-        return 0.0
-    return int.from_bytes(info[at : at + 4], sys.byteorder) / 1000
+        return [0.0] * len(places)
+    return [int.from_bytes(info[at : at + 4], sys.byteorder) / 1000 for at in places]
 
 
 def linger(sock: socket.socket) -> None:
