@@ -239,6 +239,16 @@ def test_a_string_of_another_type_is_a_string(monkeypatch: pytest.MonkeyPatch, r
     assert {"X-Name: a", "X-Place: here", "X-Latin: \xe9"} <= set(wire.head)
 
 
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_a_field_may_be_any_pair(kind: Any) -> None:
+    """PEP 3333 asks for tuples, but what gunicorn serves must not become a 500."""
+    response, wire = make()
+    response.start_response("200 OK", [kind(["Content-Type", "text/plain"]), kind(["Content-Length", "2"])])
+    response.deliver([b"ok"])
+    assert wire.head[-2:] == ["Content-Type: text/plain", "Content-Length: 2"]
+    assert wire.body == b"ok"
+
+
 def test_hop_by_hop_fields_are_dropped_and_close_is_heeded() -> None:
     """The connection is the server's; an application can only ask for its end."""
     response, wire = make()

@@ -152,7 +152,13 @@ class Response:
         declared = -1
         own = 0
         for pair in headers:
-            known = known_line(pair)
+            try:
+                known = known_line(pair)
+            except TypeError:
+                # A list of two, which gunicorn takes as well, cannot be looked up.
+                name, value = pair
+                pair = name, value
+                known = known_line(pair)
             if known:
                 append(known)
                 continue
