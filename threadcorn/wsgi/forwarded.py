@@ -6,6 +6,7 @@ a field that could matter; from everybody else these fields are ordinary ones th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv6Address, ip_address
 from typing import Any
@@ -18,6 +19,7 @@ __all__ = ["Forwarding"]
 _FOR = "HTTP_X_FORWARDED_FOR"
 _FORWARDED = "HTTP_FORWARDED"
 _PORT_DIGITS = frozenset("0123456789")
+_hidden_port = re.compile(r"_[0-9A-Za-z._-]+\Z").match
 
 
 def _set_scheme(environ: dict[str, Any], scheme: str) -> None:
@@ -167,6 +169,8 @@ def _node(text: str) -> tuple[str, str] | None:
     else:
         host = text
         wanted_v6 = ":" in text
+    if _hidden_port(port):
+        port = ""  # RFC 7239 section 6.2: the proxy hides the port, not the address
     if port and (len(port) > 5 or not _PORT_DIGITS.issuperset(port)):
         return None
     try:
