@@ -40,3 +40,17 @@ def test_what_came_behind_an_answer_of_the_servers_own_comes_next(first: bytes) 
         assert connection.reply().text == f"POST / {len(body)};"
         assert connection.reply().text == "GET /last 0;"
         assert connection.end() == "closed"
+
+
+@pytest.mark.parametrize("blank", [b"\r", b"\r\n", b"\r\n\r\n"])
+def test_blank_lines_behind_a_request_are_not_answered(blank: bytes) -> None:
+    """Old clients send one behind a body. The 408 for it would be the answer to their next request."""
+    with ServerProcess(None, "--header-timeout", "0.5", source=APP) as server:
+        connection = server.connect()
+        connection.send(b"POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 2\r\n\r\nab" + blank)
+        assert connection.reply().text == "POST / 2;"
+        assert connection.to_end() == (b"", "closed")
+        # What has begun is still told.
+        connection = server.connect()
+        connection.send(blank + (b"\n" if blank == b"\r" else b"") + b"G")
+        assert connection.reply().status == 408

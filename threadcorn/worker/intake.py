@@ -431,6 +431,11 @@ class Intake:
 
     def late(self, conn: Connection) -> None:
         """A head or a body that was not complete in time."""
+        state = conn.intake
+        if state.__class__ is Head and not state.buffer.strip(b"\r\n"):
+            # A blank line behind a body is no request. An answer to it would be taken for the next one's.
+            self._reactor.close(conn)
+            return
         self.refuse(conn, ProtocolViolation(408, "the request was not complete in time"))
 
     def one_too_many(self, conn: Connection, violation: ProtocolViolation) -> None:
