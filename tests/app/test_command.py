@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,15 @@ def test_a_pid_file_that_is_a_directory(site: Path) -> None:
         2,
         "threadcorn: pidfile: . is a directory; name a file in it (command line)\n",
     )
+
+
+def test_a_pid_file_never_takes_the_place_of_a_device(site: Path) -> None:
+    """Not of a pipe or a socket either. As root, a server with `--pid /dev/null` took that from everybody."""
+    os.mkfifo(site / "pipe")
+    done = run_cli("-p", "pipe", "--check-config", "tcapp:app", cwd=site)
+    said = "pidfile: pipe is a device, a pipe or a socket; name a file, or leave it out (command line)"
+    assert (done.code, done.err) == (2, f"threadcorn: {said}\n")
+    assert (site / "pipe").is_fifo()
 
 
 def test_a_configuration_in_a_deleted_directory(tmp_path: Path) -> None:

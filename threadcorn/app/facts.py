@@ -95,6 +95,10 @@ def _files(settings: Settings) -> Iterator[Problem]:
             yield name, f"{name}: the directory {folder} does not exist; make it, or name another file"
         elif os.path.isdir(place):
             yield name, f"{name}: {place} is a directory; name a file in it"
+        elif name == "pidfile" and os.path.exists(place) and not os.path.isfile(place):
+            # The pid file takes the place of what was there, and is removed at the end. Root could do that
+            # to /dev/null, and the whole machine would be without one.
+            yield name, f"{name}: {place} is a device, a pipe or a socket; name a file, or leave it out"
 
 
 def _seen_from_there(settings: Settings, path: str) -> str:
