@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.kit import run_cli
+from tests.kit import environment, run_cli
 from threadcorn import __version__
 
 APP = 'def app(environ, start_response):\n    start_response("200 OK", [])\n    return [b"hi"]\n'
@@ -145,6 +147,31 @@ def test_a_pid_file_never_takes_the_place_of_a_device(site: Path) -> None:
     said = "pidfile: pipe is a device, a pipe or a socket; name a file, or leave it out (command line)"
     assert (done.code, done.err) == (2, f"threadcorn: {said}\n")
     assert (site / "pipe").is_fifo()
+
+
+def test_a_config_file_imports_what_lies_beside_the_application(site: Path) -> None:
+    """The console script's own directory is the first of Python's path, not the one where we start."""
+    (site / "tcmine.py").write_text("number = 3\ndef forked(server, worker): pass\n")
+    (site / "gunicorn.conf.py").write_text(
+        "from tcmine import number as threads\npost_fork = 'tcmine.forked'\nwsgi_app = 'tcapp:app'\n"
+    )
+    script = site / "bin" / "threadcorn"
+    script.parent.mkdir()
+    script.write_text("import sys\nfrom threadcorn.cli import main\nsys.exit(main())\n")
+    done = subprocess.run(
+        [sys.executable, script, "--print-config"],
+        cwd=site,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (
+        0,
+        "threadcorn: the configuration is valid and the application loads\n",
+    )
+    assert "threads = 3" in " ".join(done.stdout.split())
 
 
 def test_a_configuration_in_a_deleted_directory(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from threadcorn import __version__
 from threadcorn.app import facts, loader
 from threadcorn.app.activation import Activation
-from threadcorn.app.configfile import read_config_file
+from threadcorn.app.configfile import importable, read_config_file
 from threadcorn.errors import BootError, ConfigError, ExitCode, ThreadcornError, explain, traceback_text
 from threadcorn.settings import Config, Settings
 from threadcorn.settings.sources import INHERIT, Given, Layer, Origin, Source, environment
@@ -118,7 +118,8 @@ class BaseApplication:
 
     def _rebuild(self) -> Settings:
         self.load_default_config()
-        self.load_config()
+        with importable(self._home()):
+            self.load_config()
         return self._finished()
 
     # ---- The WSGI application ------------------------------------------------------------------------

@@ -12,6 +12,8 @@ import importlib.util
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -19,7 +21,7 @@ from threadcorn.errors import InternalError, traceback_text
 from threadcorn.settings.namespace import namespace_layer
 from threadcorn.settings.sources import Layer
 
-__all__ = ["MODULE_NAME", "read_config_file"]
+__all__ = ["MODULE_NAME", "importable", "read_config_file"]
 
 # The name under which gunicorn's users know the running config file.
 MODULE_NAME = "__config__"
@@ -39,19 +41,31 @@ def read_config_file(named: str | None, directory: str) -> Layer:
     return _read(path, path, MODULE_NAME)
 
 
-def _read_module(name: str, directory: str) -> Layer:
-    # Config modules live beside the application, and the path is only put up when we run.
-    added = directory not in sys.path
-    if added:
-        sys.path.insert(0, directory)
+@contextmanager
+def importable(directory: str | None) -> Iterator[None]:
+    """What lies in `directory` can be imported meanwhile.
+
+    Config modules, what a config file imports and hooks by name live beside the application. The path is
+    only put up when we run, and a console script begins with its own directory instead.
+    """
+    if directory is None or directory in sys.path:
+        yield
+        return
+    sys.path.insert(0, directory)
     try:
-        importlib.invalidate_caches()
-        spec = importlib.util.find_spec(name)
+        yield
+    finally:
+        if directory in sys.path:
+            sys.path.remove(directory)
+
+
+def _read_module(name: str, directory: str) -> Layer:
+    try:
+        with importable(directory):
+            importlib.invalidate_caches()
+            spec = importlib.util.find_spec(name)
     except (ImportError, ValueError) as error:
         return Layer(problems=[f"config python:{name}: cannot be found: {error}"])
-    finally:
-        if added and directory in sys.path:
-            sys.path.remove(directory)
     if spec is None or spec.origin is None or not os.path.isfile(spec.origin):
         return Layer(
             problems=[f"config python:{name}: there is no such module in {directory} or on Python's path"]
