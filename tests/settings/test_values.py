@@ -118,6 +118,8 @@ def test_means(name: str, written: object, value: object) -> None:
         ("user", "no-such-user", "this machine knows no user named 'no-such-user'"),
         ("group", "no-such-group", "this machine knows no group named"),
         ("group", -1, "must be at least 0"),
+        ("user", "99999999999", "must be at most 4294967294, got 99999999999"),
+        ("group", 2**32 - 1, "must be at most 4294967294, got 4294967295"),
         ("logconfig_dict", [1], "expected a dict"),
         ("pre_fork", 5, "expected a function, got 5"),
         ("pre_fork", "nodots", "expected a function or its dotted name"),

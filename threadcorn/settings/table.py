@@ -27,6 +27,8 @@ KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 # Below this a time limit would cut off healthy clients by mere scheduling.
 _SHORTEST = 0.01
+# The one above means "leave it as it is" to the kernel.
+_GREATEST_ID = 2**32 - 2
 
 # gunicorn's default, atom for atom: log pipelines are written against it.
 ACCESS_LOG_FORMAT = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"'
@@ -221,9 +223,9 @@ class Settings:
         "-p", "--pid", metavar="FILE")
     daemon: bool = row(False, S.MECHANICS, _RESTART, "Go to the background.", "-D", "--daemon")
     user: int | None = row(None, S.MECHANICS, _RESTART, "Run the workers as this user (name or number).",
-        "-u", "--user", metavar="USER", ge=0, parse=values.user)
+        "-u", "--user", metavar="USER", ge=0, le=_GREATEST_ID, parse=values.user)
     group: int | None = row(None, S.MECHANICS, _RESTART, "Run the workers as this group (name or number).",
-        "-g", "--group", metavar="GROUP", ge=0, parse=values.group)
+        "-g", "--group", metavar="GROUP", ge=0, le=_GREATEST_ID, parse=values.group)
     initgroups: bool = row(False, S.MECHANICS, _RESTART, "Give the workers all groups of their user.",
         "--initgroups")
     umask: int = row(0, S.MECHANICS, _RESTART, "Mode mask for files and unix sockets that the server makes.",
