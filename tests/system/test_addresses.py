@@ -72,7 +72,7 @@ def test_every_way_to_write_an_address_is_understood(text: str, address: Address
         ("[localhost]:80", "not an IPv6 address"),
         ("[127.0.0.1]:80", "not an IPv6 address"),
         ("http://h:80", "http:// is not an address to listen at"),
-        ("https://h:443", "certfile"),
+        ("https://h:443", "leave the scheme out, and let the proxy in front speak TLS"),
         ("h:80/path", "has no path"),
         ("/run/app.sock", "unix:PATH"),
         ("a b:80", "is not a host"),

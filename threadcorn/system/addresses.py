@@ -86,7 +86,9 @@ def parse(text: str) -> Address:
         rest = text[6:].rstrip("/")
     elif "://" in text:
         scheme = text.split("://", 1)[0]
-        what = "give certfile and keyfile for TLS" if scheme.lower() == "https" else "leave the scheme out"
+        what = "leave the scheme out"
+        if scheme.lower() == "https":
+            what += ", and let the proxy in front speak TLS"
         raise _wrong(text, f"{scheme}:// is not an address to listen at", f"write HOST:PORT and {what}")
     return _parse_tcp(text, rest)
 
