@@ -174,6 +174,32 @@ def test_a_config_file_imports_what_lies_beside_the_application(site: Path) -> N
     assert "threads = 3" in " ".join(done.stdout.split())
 
 
+@pytest.mark.parametrize(
+    ("library", "module", "question"),
+    [("gevent", "monkey", "is_module_patched"), ("eventlet", "patcher", "is_monkey_patched")],
+)
+@pytest.mark.parametrize("file", ["gunicorn.conf.py", "tcgreen.py"])
+def test_greenlets_in_the_place_of_threads(
+    site: Path, library: str, module: str, question: str, file: str
+) -> None:
+    """It was told as a fault of ours (there is no epoll then), or a worker hung until it was killed."""
+    package = site / library
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / f"{module}.py").write_text(
+        "import select\npatched = []\n"
+        "def patch(*names): patched.extend(names); del select.epoll\n"
+        f"def {question}(name): return name in patched\n"
+    )
+    (site / "tcgreen.py").write_text("from tcapp import app\n")
+    with (site / file).open("a") as out:
+        out.write(f"from {library}.{module} import patch\npatch('socket', 'select')\n")
+    done = run_cli("-b", "127.0.0.1:0", "tcgreen:app", cwd=site)
+    assert done.code == 3, done.err
+    assert f"{library} has patched Python's select; threadcorn needs the original\n" in done.err
+    assert "Traceback" not in done.err
+
+
 def test_a_configuration_in_a_deleted_directory(tmp_path: Path) -> None:
     script = (
         "import os, sys, tempfile; place = tempfile.mkdtemp(); os.chdir(place); os.rmdir(place);"

@@ -128,6 +128,7 @@ class BaseApplication:
         """The WSGI callable, loaded once in a process."""
         if self.callable is None:
             made = self.load()
+            loader.check_modules()
             if not callable(made):
                 raise self._no_application(f"returned {made!r} from load()")
             if loader.is_asynchronous(made):
@@ -165,6 +166,7 @@ class BaseApplication:
         wire: Wire | None = None
         try:
             settings = self._finished()
+            loader.check_modules()  # a config file, too, can have patched them
             if settings.check_config or settings.print_config:
                 sys.exit(self._check(settings))
             self._surroundings.change_directory(settings, self._home())

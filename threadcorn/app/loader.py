@@ -20,13 +20,19 @@ from typing import Any, NoReturn
 
 from threadcorn.errors import BootError, ExitCode
 
-__all__ = ["ASGI_HINT", "WSGIApp", "is_asynchronous", "load"]
+__all__ = ["ASGI_HINT", "WSGIApp", "check_modules", "is_asynchronous", "load"]
 
 WSGIApp = Callable[..., Any]
 
 DEFAULT_ATTRIBUTE = "application"
 
 ASGI_HINT = "Wrap it (for example a2wsgi.ASGIMiddleware), or serve it with an ASGI server."
+
+# Who patches, and how to ask without importing it.
+_PATCHERS = (
+    ("gevent", "gevent.monkey", "is_module_patched"),
+    ("eventlet", "eventlet.patcher", "is_monkey_patched"),
+)
 
 # What people call their application; the first of them that is there is proposed.
 _USUAL_NAMES = ("application", "app", "wsgi", "create_app", "make_app")
@@ -46,6 +52,23 @@ def load(target: str) -> WSGIApp:
     made = _call_factory(target, found, wanted, call)
     _check_callable(target, made, f"what {wanted} returned")
     return made  # type: ignore[no-any-return]
+
+
+def check_modules() -> None:
+    """Raises `BootError` where somebody has put greenlets in the place of what we work with.
+
+    With `select` patched there is no epoll, with threads patched a worker waits for itself for ever. The
+    rest (`socket`, `time`, ...) does no harm.
+    """
+    for library, module, question in _PATCHERS:
+        is_patched = getattr(sys.modules.get(module), question, None)
+        patched = [name for name in ("select", "thread", "threading") if is_patched and is_patched(name)]
+        if patched:
+            raise BootError(
+                f"{library} has patched Python's {' and '.join(patched)}; threadcorn needs the original",
+                f"Leave {library}'s monkey patching out (requests run in threads here), or let it be "
+                "called with thread=False, select=False.",
+            )
 
 
 def _fail(target: str, what: str, hint: str) -> NoReturn:
