@@ -23,7 +23,7 @@ from threadcorn.errors import ConfigError
 from threadcorn.settings import Settings
 from threadcorn.system.logfile import LogFile, open_log
 
-__all__ = ["ACCESS", "DATE_FORMAT", "ERROR", "FORMAT", "LineHandler", "owner", "reopen", "setup"]
+__all__ = ["ACCESS", "DATE_FORMAT", "ERROR", "FORMAT", "LineHandler", "enable", "owner", "reopen", "setup"]
 
 ERROR = "threadcorn.error"
 ACCESS = "threadcorn.access"
@@ -148,6 +148,14 @@ def setup(settings: Settings) -> logging.Logger:
                 handler.close()
                 handler.file.close()
     return logger
+
+
+def enable() -> None:
+    """The application has been loaded. A `dictConfig` of its own disables, unless it says otherwise, all
+    loggers that it does not name; ours even where it names them, by their other names. Its own errors
+    would be lost."""
+    for name in (ERROR, ACCESS):
+        logging.getLogger(name).disabled = False
 
 
 def _alias(name: str, logger: logging.Logger) -> None:

@@ -32,6 +32,14 @@ def app(environ, start_response):
     raise ValueError("of the application\\n[2026-01-01 00:00:00 +0000] [1] [INFO] forged")
 """
 
+CONFIGURING = (
+    """
+import logging.config
+logging.config.dictConfig({"version": 1, "root": {"level": "INFO"}})
+"""
+    + FAILING
+)
+
 
 def read(server, name):
     path = server.directory / name
@@ -182,3 +190,18 @@ def test_a_log_in_a_missing_directory_is_one_sentence_and_exit_code_2():
     assert "/no/where" in done.stderr
     assert "does not exist" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("options", [(), ("--preload",)])
+def test_a_log_config_of_the_applications_silences_nobody(options):
+    """dictConfig disables every logger that it does not name, unless it is told not to."""
+    with ServerProcess(
+        None,
+        *options,
+        *("--error-logfile", "error", "--access-logfile", "access", "--access-logformat", "%(s)s"),
+        source=CONFIGURING,
+    ) as server:
+        assert server.get("/").status == 500
+        eventually(lambda: "ValueError: of the application" in read(server, "error"))
+        assert "All workers are ready" in read(server, "error")
+        eventually(lambda: read(server, "access") == "500\n")

@@ -35,6 +35,7 @@ NO_SETTINGS = {
         "peer_addr",
         "status_code",
     },
+    "logging.md": {"disable_existing_loggers"},  # a key of dictConfig
     # values of labels
     "metrics.md": {"prometheus_client", "ready_wait", "full_queue", "standing_queue", "memory_hard"},
     "overload.md": {"full_queue", "standing_queue"},

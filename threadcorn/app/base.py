@@ -128,6 +128,10 @@ class BaseApplication:
         """The WSGI callable, loaded once in a process."""
         if self.callable is None:
             made = self.load()
+            if self.logger is not None:
+                from threadcorn import logs
+
+                logs.enable()
             loader.check_modules()
             if not callable(made):
                 raise self._no_application(f"returned {made!r} from load()")
