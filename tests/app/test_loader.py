@@ -104,6 +104,7 @@ def test_loads_from_a_package(module: Callable[[str, str], None]) -> None:
         ("tcsite:app.handel", "tcsite.app has no attribute 'handel'", "Did you mean handle?"),
         ("tcsite.py", "'tcsite.py' is not the name of a module", "Did you mean tcsite:app?"),
         ("./tcsite.py:app", "is not the name of a module", "Did you mean tcsite:app?"),
+        ("tcsite :app", "'tcsite ' is not the name of a module", "Did you mean tcsite:app?"),
         (":app", "'' is not the name of a module", "Write MODULE:APP"),
         ("tcsit:app", "there is no module 'tcsit' in /", "Did you mean tcsite?"),
         ("tcsite.sub:app", "there is no module 'tcsite.sub' in package tcsite", "--pythonpath"),

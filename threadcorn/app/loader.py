@@ -82,7 +82,7 @@ def _check_spelling(target: str, module: str) -> None:
             return
         dotted = module[:-3]
     else:
-        dotted = re.sub(r"\.py$", "", module).strip("./").replace("/", ".")
+        dotted = re.sub(r"\.py$", "", module.strip()).strip("./").replace("/", ".")
     meant = f"{dotted}:{target.partition(':')[2] or 'app'}" if dotted else "package.module:app"
     _fail(target, f"{module!r} is not the name of a module", f"Did you mean {meant}? Write MODULE:APP.")
 
