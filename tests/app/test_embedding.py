@@ -107,7 +107,10 @@ def test_hooks_given_as_options_are_called_with_what_gunicorns_users_read() -> N
         assert first[3] == ["200 OK", 200, "yes", 3]
         assert second[3] == ["500 Internal Server Error", 500, None, 0]
         assert facts(server, "worker_int") == [[worker, seen(booted=True)]]
-        assert facts(server, "worker_exit") == [[worker, arbiter, seen(booted=True, alive=False, nr=2)]]
+        # INT may be faster than the count of the request whose hook has just run.
+        assert facts(server, "worker_exit") in [
+            [[worker, arbiter, seen(booted=True, alive=False, nr=number)]] for number in (1, 2)
+        ]
         assert facts(server, "child_exit") == [[server.pid, arbiter, seen()]]
         assert facts(server, "on_exit") == [[server.pid, arbiter]]
 
