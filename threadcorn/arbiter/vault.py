@@ -42,7 +42,7 @@ from threadcorn.system.custody import (
     Custody,
 )
 from threadcorn.system.poller import Waiter
-from threadcorn.system.transport import written
+from threadcorn.system.tcpinfo import written
 
 __all__ = ["Deliver", "Vault"]
 

@@ -21,7 +21,7 @@ from threadcorn.policy.accepting import UNFIT, deepest, to_ring
 from threadcorn.policy.cells import ACCEPT_WAIT
 from threadcorn.system.berths import Berth
 from threadcorn.system.depths import depth
-from threadcorn.system.transport import waited
+from threadcorn.system.tcpinfo import waited
 from threadcorn.worker.announcement import Announcement
 from threadcorn.worker.neighbours import Neighbours
 from threadcorn.worker.reactor import Reactor

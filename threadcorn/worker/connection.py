@@ -18,7 +18,8 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 from threadcorn.system.poller import cut_off, hung_up
-from threadcorn.system.transport import GONE, FileSpan, Outbox, Truncated, ended_after, regular_file
+from threadcorn.system.tcpinfo import ended_after
+from threadcorn.system.transport import GONE, FileSpan, Outbox, Truncated, regular_file
 from threadcorn.wsgi.gateway import ClientGone, Unsendable
 
 if TYPE_CHECKING:

@@ -29,7 +29,8 @@ from threadcorn.system.custody import (
     WRAP,
     Custody,
 )
-from threadcorn.system.transport import Outbox, written
+from threadcorn.system.tcpinfo import written
+from threadcorn.system.transport import Outbox
 from threadcorn.worker.connection import Connection, Phase
 from threadcorn.worker.handover import parcel_of
 from threadcorn.worker.reactor import Reactor
