@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.stateful.test_pool_machine import World
+from threadcorn.worker.connection import Connection
 from threadcorn.worker.pool import Pool
 from threadcorn.worker.thread import PoolThread
+
+#: A number that no descriptor has.
+NOBODY = -7
 
 
 @pytest.fixture
@@ -65,3 +70,37 @@ def test_nothing_moves_when_the_leader_is_in_another_request_by_now(pool: Pool) 
     assert pool.leader is leader
     assert list(pool.waiting) == works
     assert pool.parked == threads
+
+
+def test_what_was_read_is_run_before_what_comes_later_also_by_a_leader_that_reads_nothing_ahead(
+    pool: Pool,
+) -> None:
+    """A row ends early with requests that it has read, and is the last one: it has seen that they take long.
+    Or a probe was read among those that were refused. While the queue stands, nobody else looks for them."""
+    leader = pool.leader
+    assert isinstance(leader, PoolThread)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        theirs.sendall(b"GET /read HTTP/1.1\r\nHost: test\r\n\r\n")
+        conn = Connection(ours, "127.0.0.1", "40000", 0, pool.reactor)
+        pool.reactor.add(conn, 1e9)
+        pool.reactor.ready.append((conn.fd, 0))
+        work = pool.take(leader)
+        assert work is not None
+        pool.waiting.append(work)
+        looks = 0
+
+        def again() -> None:
+            nonlocal looks
+            looks += 1
+            pool.reactor.ready.append((NOBODY, 0))
+            if looks > 100:
+                pool.leader = None
+
+        pool.reactor.special[NOBODY] = again
+        pool.inline, leader.row = True, 0
+        again()
+        leader._lead()
+        assert not pool.waiting, "it waits for an end of the queue"
+        assert theirs.recv(1000).endswith(b"\r\n\r\nread")

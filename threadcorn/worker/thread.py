@@ -169,6 +169,7 @@ class PoolThread(threading.Thread, Seat):
         reactor = pool.reactor
         connections = reactor.connections
         ready = reactor.ready
+        waiting = pool.waiting
         next_event = ready.popleft
         read = pool.intake.read
         run = pool.service.run
@@ -181,15 +182,17 @@ class PoolThread(threading.Thread, Seat):
         now = 0
         switches = getrusage(RUSAGE_THREAD).ru_nvcsw
         while pool.leader is self:
-            if self.row > 1:
+            # What was read already comes first, also where nothing is read ahead any more: in a standing
+            # queue `ready` is never empty, and nobody else would come for it.
+            if waiting or self.row > 1:
                 if pool.inline:
-                    if len(ready) > 1 or pool.waiting:
+                    if waiting or len(ready) > 1:
                         now = 0
                         served += self._in_a_row()
-                        if served >= (JUDGE_SLOW if pool.waiting else JUDGE_AFTER):
+                        if served >= (JUDGE_SLOW if waiting else JUDGE_AFTER):
                             served, switches = 0, self._judged(served, switches)
                         continue
-                elif pool.waiting:
+                elif waiting:
                     pool.promote(self)  # a row ended because something in it blocks
                     return
             try:
