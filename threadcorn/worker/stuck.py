@@ -74,7 +74,7 @@ class Guard:
         self._conn = conn
         self._content = content  # of an answer; there is none to HEAD
         self._gate = threading.Lock()  # taken for ever by whoever answers
-        self._mutex = threading.Lock()  # guards `_active`
+        self._mutex = threading.Lock()  # guards `_active`: who ends it, its thread or the caretaker
         self._active = True
         self._open = False
         self._ident = threading.get_ident()
@@ -119,26 +119,29 @@ class Guard:
 
     # -- the caretaker's side
 
-    def expire(self, now: int) -> bool:
-        """The time is up: answer, and interrupt. True: the client got a 504."""
-        self.expired_at = now
-        if self._gate.acquire(blocking=False):
-            self.sent = True
-            try:
-                self._conn.sock.send(error_response(504, body=self._content))
-            except OSError:
-                pass  # gone, or it does not read what it was sent before
-        # Its end is the end of this connection in either case: what was cut short must look like it.
+    def expire(self, now: int) -> bool | None:
+        """The time is up: answer, and interrupt. True: the client got a 504. None: the request has ended
+        meanwhile, and its connection may be in the next one."""
+        if not self._mutex.acquire(timeout=0.1):
+            return None  # it is leaving just now
         try:
-            self._conn.sock.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass
-        if self._mutex.acquire(timeout=0.1):
+            if not self._active:
+                return None
+            self.expired_at = now
+            if self._gate.acquire(blocking=False):
+                self.sent = True
+                try:
+                    self._conn.sock.send(error_response(504, body=self._content))
+                except OSError:
+                    pass  # gone, or it does not read what it was sent before
+            # Its end is the end of this connection in either case: what was cut short must look like it.
             try:
-                if self._active:
-                    interrupt(self._ident, Interrupted)
-            finally:
-                self._mutex.release()
+                self._conn.sock.shutdown(socket.SHUT_WR)
+            except OSError:
+                pass
+            interrupt(self._ident, Interrupted)
+        finally:
+            self._mutex.release()
         return self.sent
 
     # -- the thread's side
@@ -260,8 +263,12 @@ class Stuck:
             return
         if now - began <= (self._limit + guard.extra) * _SECOND:
             return
+        if thread.in_app != began:
+            return  # the guard is the next request's
         words = "".join(stack(thread.ident or 0)).rstrip()
         answered = guard.expire(now)
+        if answered is None:
+            return
         self.timed_out += 1
         self._log.error(
             "Request timed out after %.1f s (request_timeout), %s: %s\n%s",
