@@ -104,3 +104,19 @@ def test_what_was_read_is_run_before_what_comes_later_also_by_a_leader_that_read
         leader._lead()
         assert not pool.waiting, "it waits for an end of the queue"
         assert theirs.recv(1000).endswith(b"\r\n\r\nread")
+
+
+def test_a_leader_that_has_lost_the_lead_keeps_no_answer(pool: Pool) -> None:
+    """Its request may go on for long behind an answer that is complete."""
+    leader = pool.leader
+    assert isinstance(leader, PoolThread)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        conn = Connection(ours, "127.0.0.1", "40000", 0, pool.reactor)
+        sink = leader.outgoing.sink(conn)
+        pool.take_lead_from(leader, 5)
+        sink.write_last(b"complete")
+        assert theirs.recv(100) == b"complete"
+        assert not leader.outgoing.over(True)

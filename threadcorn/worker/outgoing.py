@@ -12,7 +12,7 @@ Laws:
    what is kept leaves even if the application does not come back: the caretaker sends it (PEP 3333, on
    buffering and streaming).
 2. Nothing is kept for longer than KEEP, or one request, or one tick of the caretaker where that request
-   blocks.
+   blocks. A thread that has lost the lead keeps nothing: the caretaker looks at the leader only.
 3. A connection whose answer is kept still has its owner: its token goes with the answer.
 """
 
@@ -46,6 +46,7 @@ class Outgoing:
         self.since = 0  # when the first of them was kept (ns)
         self._conn: Any = None
         self.left = False  # the last request is over, and its connection's token is ours
+        self.keeps = True  # False: its thread has lost the lead
 
     def sink(self, conn: Connection) -> Outgoing:
         """For the next request."""
@@ -72,6 +73,11 @@ class Outgoing:
                 if over > 0:
                     over -= 1
                     self._settle(conn)
+
+    def let_go(self) -> None:
+        """Send everything, and from now on at once. The caretaker, when it has taken the lead away."""
+        self.keeps = False
+        self.send()
 
     def _settle(self, conn: Connection) -> None:
         if conn.broken:
@@ -100,13 +106,14 @@ class Outgoing:
     # -- the sink
 
     def write_last(self, data: bytes) -> None:
-        if self._conn.out is not None:
-            self._conn.write(data)
-            return
-        with self._lock:
-            if not self._kept:
-                self.since = monotonic_ns()
-            self._kept.append((self._conn, data))
+        if self._conn.out is None:
+            with self._lock:
+                if self.keeps:
+                    if not self._kept:
+                        self.since = monotonic_ns()
+                    self._kept.append((self._conn, data))
+                    return
+        self._conn.write(data)
 
     def write(self, data: bytes) -> None:
         self._conn.write(data)

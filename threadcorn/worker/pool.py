@@ -211,6 +211,8 @@ class Pool:
         self.leave_inline()
         for thread in woken:
             thread.gate.release()
+        if leader.outgoing is not None:
+            leader.outgoing.let_go()
 
     def lead_if_nobody_does(self) -> bool:
         """The caretaker takes the lead when nobody has it."""

@@ -136,6 +136,7 @@ class PoolThread(threading.Thread, Seat):
         """
         pool = self.pool
         outgoing = self.outgoing
+        outgoing.keeps = True
         now = monotonic_ns()
         if now >= pool.reactor.next_poll:
             pool.poll(self, 0)
