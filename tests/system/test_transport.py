@@ -1,7 +1,11 @@
-"""Which files the kernel may send by itself: those whose descriptor holds what `read()` would give."""
+"""Which files the kernel may send by itself: those whose descriptor holds what `read()` would give.
+
+And what is left of an outbox whose disk is full.
+"""
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import os
@@ -14,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from threadcorn.system.transport import regular_file
+from threadcorn.system.transport import Budget, Outbox, regular_file
 
 Make = Callable[[Path], Any]
 TEXT = b"0123456789" * 1000
@@ -138,3 +142,44 @@ def test_what_is_closed_or_taken_apart_is_left_to_its_own_errors(folder: Path) -
     assert regular_file(file) is None
     raw.close()
     assert regular_file(raw) is None
+
+
+def test_a_disk_that_is_full_keeps_neither_descriptor_nor_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, room = os.pwrite, 100_000
+    opened: list[int] = []
+
+    def full(descriptor: int, data: Any, offset: int) -> int:
+        opened.append(descriptor)
+        if offset + len(data) > room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", full)
+    outbox = Outbox(10, str(tmp_path), Budget(5))
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        outbox.append(b"x" * 200_000)
+    outbox.close()
+    with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
+        os.fstat(opened[0])
+
+
+def test_what_did_fit_on_the_disk_before_is_closed_with_the_outbox(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[int] = []
+
+    def full(descriptor: int, data: Any, offset: int) -> int:
+        opened.append(descriptor)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    outbox = Outbox(10, str(tmp_path), Budget(5))
+    outbox.append(b"x" * 1000)
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        outbox.append(b"x" * 1000)
+    os.fstat(opened[0])  # what came before is still to be sent
+    outbox.close()
+    with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
+        os.fstat(opened[0])

@@ -180,8 +180,14 @@ class Outbox:
         descriptor, end = self._spool
         view = memoryview(data)
         done = 0
-        while done < len(view):
-            done += os.pwrite(descriptor, view[done : done + SPOOL_STEP], end + done)
+        try:
+            while done < len(view):
+                done += os.pwrite(descriptor, view[done : done + SPOOL_STEP], end + done)
+        except OSError:
+            if not end:  # no item refers to it: nobody else would close it, and the disk would stay full
+                self._spool = None
+                os.close(descriptor)
+            raise
         self._spool = (descriptor, end + done)
         last = self._items[-1] if self._items else None
         if isinstance(last, FileSpan) and last.descriptor == descriptor:
