@@ -32,6 +32,7 @@ from threadcorn.http1.response import STAMP
 from threadcorn.system.poller import HANG_UP
 from threadcorn.worker.connection import Connection, Phase
 from threadcorn.worker.overload import DOUBT, Admission
+from threadcorn.worker.reactor import taken
 from threadcorn.worker.telemetry import Telemetry
 from threadcorn.worker.thread import HOLD_OFF, Caretaker, PoolThread, Seat, Work
 
@@ -284,16 +285,13 @@ class Pool:
             # one before it.
             listed = {fd for fd, _ in ready.copy()}  # a copy: who has just lost the lead may take one out
             events = [event for event in events if event[0] not in listed or event[1] & HANG_UP]
-            while later:
-                fd, mask = later.popleft()
-                if fd not in listed:
-                    events.append((fd, mask))
+            events.extend(event for event in taken(later) if event[0] not in listed)
             if events:
                 reactor.polls.append(came)
                 ready.append((NEXT_POLL, 0))
         ready.extend(events)
-        while later:
-            ready.append(later.popleft())
+        if later:
+            ready.extend(taken(later))
         self._set_alarm(came)
         if self.leader is not seat:
             # The lead was taken while we polled; the new leader may sleep already.
@@ -323,8 +321,9 @@ class Pool:
         if not conn.token.acquire(False):
             if mask & HANG_UP:
                 conn.hear_hang_up()  # the owner, or whoever takes its request, will see it
-            if conn.out is not None:
-                reactor.flush_for_owner(conn, conn.out)
+            out = conn.out  # once: the owner may be done with it in the next instant
+            if out is not None:
+                reactor.flush_for_owner(conn, out)
             return None
         conn.again = False
         if not reactor.unusual(conn, mask) and (elsewhere is None or not elsewhere(conn)):

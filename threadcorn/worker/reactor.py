@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from time import monotonic, time
 
@@ -73,6 +73,7 @@ class Reactor:
         self.timed_out = 0
         #: Open connections by client address, where there is a limit for them.
         self._peers: dict[str, int] | None = {} if limits.connections_per_client else None
+        self._looking = threading.Lock()  # the wheel belongs to one thread at a time
         self._lock = threading.Lock()  # guards changes of `connections`; the leader reads without it
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) if hasattr(os, "eventfd") else -1
         self._bell_pipe = (-1, -1)
@@ -325,8 +326,14 @@ class Reactor:
 
     def look_at_deadlines(self, now: float) -> None:
         """End what is late. Costs nothing for what is not."""
-        self.on_tick()
-        for fd in self.deadlines.due(now):
+        if not self._looking.acquire(blocking=False):
+            return  # when the lead changes two threads may poll at once
+        try:
+            self.on_tick()
+            due = self.deadlines.due(now)
+        finally:
+            self._looking.release()
+        for fd in due:
             conn = self.connections.get(fd)
             with self._lock:
                 # Later than now: this place in the wheel was an older connection's, or it was given up for
@@ -392,6 +399,15 @@ class Reactor:
             self.flush(conn, out)
 
 
+def taken(queue: deque[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """What is in a queue, taken out of it, whoever else takes at the same time."""
+    try:
+        while True:
+            yield queue.popleft()
+    except IndexError:
+        return
+
+
 def nowhere(which: int, us: int) -> None:
     """The histogram that nobody reads."""
 
@@ -428,4 +444,4 @@ class Lingering:
         pass
 
 
-__all__ = ["FOREVER", "Lingering", "Reactor"]
+__all__ = ["FOREVER", "Lingering", "Reactor", "taken"]

@@ -98,7 +98,10 @@ class Telemetry:
         cells[c.SHED] = admission.refused
         cells[c.SHED_BY : c.SHED_BY + len(c.REASONS)] = array("Q", map(admission.shed.__getitem__, c.REASONS))
         cells[c.ABANDONED] = admission.shed[GONE]
-        cells[c.OLDEST_WAITING] = pool.waiting[0][2] if pool.waiting else 0
+        try:
+            cells[c.OLDEST_WAITING] = pool.waiting[0][2]
+        except IndexError:
+            cells[c.OLDEST_WAITING] = 0
         cells[c.ERRORS] = pool.service.errors
         cells[c.REFUSED] = refused
         cells[c.LINES_LOST] = lines_lost

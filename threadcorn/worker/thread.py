@@ -220,8 +220,9 @@ class PoolThread(threading.Thread, Seat):
             if not conn.token.acquire(False):
                 if mask & HANG_UP:
                     conn.hear_hang_up()  # the owner, or whoever takes its request, will see it
-                if conn.out is not None:
-                    reactor.flush_for_owner(conn, conn.out)
+                out = conn.out  # once: the owner may be done with it in the next instant
+                if out is not None:
+                    reactor.flush_for_owner(conn, out)
                 continue
             conn.again = False
             if (mask & HANG_UP or conn.out is not None) and reactor.unusual(conn, mask):
