@@ -177,16 +177,17 @@ class Service:
                 watch.ended(monotonic_ns(), cpu())
             self._deliver(response, result)
             outcome = response.status
+            late = self._left(conn, guard)
         except BaseException as error:  # noqa: BLE001 - whatever it is, it has one outcome
+            # First: interrupted in the middle of a log line, we would keep the lock of the log for ever.
+            late = self._left(conn, guard)
             outcome = self._failed(conn, request, response, error)
         ended = monotonic_ns()
         if not watch.app_ended:
             watch.ended(ended, cpu())
-        late = guard is not None and self._stuck is not None and self._stuck.done(guard)
         if late:
             outcome = TIMED_OUT
             response.keep = False
-            conn.broken = True  # the answer has been given, or cannot be completed
         if self._access.enabled:
             fields = response.fields if response.committed and not late else []
             status = response.status if response.committed else outcome or "500 Internal Server Error"
@@ -213,6 +214,13 @@ class Service:
             return outcome
         self._end(conn, request, response)
         return outcome
+
+    def _left(self, conn: Connection, guard: Guard | None) -> bool:
+        """The application has come back: nothing interrupts this thread any more. True: its time was up."""
+        late = guard is not None and self._stuck is not None and self._stuck.done(guard)
+        if late:
+            conn.broken = True  # the answer has been given, or cannot be completed
+        return late
 
     def _deliver(self, response: Response, result: Iterable[bytes]) -> None:
         try:
