@@ -19,7 +19,7 @@ from threadcorn.worker.intake import Intake
 from threadcorn.worker.limits import WorkerLimits
 from threadcorn.worker.reactor import Reactor
 from threadcorn.worker.serve import Hooks, Service
-from threadcorn.worker.stuck import Guard, Stuck
+from threadcorn.worker.stuck import Guard, Interrupted, Stuck
 from threadcorn.worker.telemetry import Telemetry
 from threadcorn.wsgi.environ import template
 
@@ -111,3 +111,36 @@ def test_an_application_that_has_raised_is_not_interrupted_in_the_log_nor_answer
     assert expired == [None]
     assert outcome == "500 Internal Server Error"
     assert client.recv(10_000).count(b"HTTP/1.1") == 1
+
+
+def test_a_thread_that_sends_is_interrupted_behind_it(
+    pair: tuple[Connection, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of it a file would stay, and a lock that whoever ends the connection waits for."""
+    conn, _ = pair
+    guard = Guard(conn, True)
+    whole: list[bytes] = []
+
+    def write(self: Connection, data: bytes) -> None:
+        guard.expire(5)
+        for _ in range(100):
+            pass
+        whole.append(data)
+
+    monkeypatch.setattr(Connection, "write", write)
+    with pytest.raises(Interrupted):
+        guard.write(b"data")
+    assert whole == [b"data"]
+    assert guard.leave()
+    with pytest.raises(Interrupted):  # and elsewhere at once
+        interrupted_outside(conn)
+
+
+def interrupted_outside(conn: Connection) -> None:
+    guard = Guard(conn, True)
+    try:
+        guard.expire(5)
+        for _ in range(100):
+            pass
+    finally:
+        guard.leave()

@@ -67,7 +67,8 @@ class Guard:
     """
 
     __slots__ = (
-        "_active", "_conn", "_content", "_gate", "_ident", "_mutex", "_open", "expired_at", "extra", "sent"
+        "_active", "_conn", "_content", "_gate", "_ident", "_mutex", "_open", "_sends",
+        "expired_at", "extra", "sent"
     )  # fmt: skip
 
     def __init__(self, conn: Connection, content: bool) -> None:
@@ -77,6 +78,7 @@ class Guard:
         self._mutex = threading.Lock()  # guards `_active`: who ends it, its thread or the caretaker
         self._active = True
         self._open = False
+        self._sends = False  # its thread is in our own code
         self._ident = threading.get_ident()
         self.extra = 0.0
         self.expired_at = 0
@@ -88,28 +90,36 @@ class Guard:
 
     # -- the sink
 
-    def _begin(self) -> None:
-        if not self._open:
-            if not self._gate.acquire(blocking=False):
-                raise ClientGone("the request has reached its time limit")
-            self._open = True
+    def _send(self, send: Callable[..., None], *what: Any) -> None:
+        """Call `send` of the connection. What comes meanwhile is raised when it is done: in the middle of it,
+        files and locks would be left behind."""
+        with self._mutex:
+            late = self.expired_at
+            self._sends = True
+        try:
+            if not self._open:
+                if not self._gate.acquire(blocking=False):
+                    raise ClientGone("the request has reached its time limit")
+                self._open = True
+            send(*what)
+        finally:
+            self._sends = False
+            if self.expired_at and not late:
+                raise Interrupted
 
     def write(self, data: bytes) -> None:
-        self._begin()
-        self._conn.write(data)
+        self._send(self._conn.write, data)
 
     write_last = write
 
     def write_pieces(self, pieces: list[bytes]) -> None:
-        self._begin()
-        self._conn.write_pieces(pieces)
+        self._send(self._conn.write_pieces, pieces)
 
     def file_span(self, filelike: Any) -> tuple[int, int, int] | None:
         return self._conn.file_span(filelike)
 
     def write_file(self, head: bytes, descriptor: int, offset: int, count: int) -> None:
-        self._begin()
-        self._conn.write_file(head, descriptor, offset, count)
+        self._send(self._conn.write_file, head, descriptor, offset, count)
 
     def began(self) -> None:
         self._conn.began()
@@ -139,7 +149,8 @@ class Guard:
                 self._conn.sock.shutdown(socket.SHUT_WR)
             except OSError:
                 pass
-            interrupt(self._ident, Interrupted)
+            if not self._sends:
+                interrupt(self._ident, Interrupted)
         finally:
             self._mutex.release()
         return self.sent
