@@ -120,3 +120,24 @@ def test_a_leader_that_has_lost_the_lead_keeps_no_answer(pool: Pool) -> None:
         sink.write_last(b"complete")
         assert theirs.recv(100) == b"complete"
         assert not leader.outgoing.over(True)
+
+
+def test_who_was_refused_on_arrival_does_not_count_the_wait_for_accept_again(pool: Pool) -> None:
+    """It would be refused once more, without having waited."""
+    leader = pool.leader
+    assert isinstance(leader, PoolThread)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        conn = Connection(ours, "127.0.0.1", "40000", 0, pool.reactor)
+        conn.accept_wait = 5.0
+        pool.reactor.add(conn, 1e9)
+        theirs.sendall(b"GET /first HTTP/1.1\r\nHost: test\r\n\r\n")
+        pool.reactor.ready.append((conn.fd, 0))
+        pool._turn_back(leader, 1)
+        assert theirs.recv(1000).startswith(b"HTTP/1.1 503 ")
+        theirs.sendall(b"GET /second HTTP/1.1\r\nHost: test\r\n\r\n")
+        pool.reactor.ready.append((conn.fd, 0))
+        work = pool.take(leader)
+        assert work is not None
+        assert work[2] == pool.reactor.batch

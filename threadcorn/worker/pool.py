@@ -385,6 +385,7 @@ class Pool:
                 if not self.admission.too_many(request):
                     self.dispatch((conn, request, reactor.batch))  # the token goes with it
                     continue
+                conn.accept_wait = 0.0  # it is judged; the next one has not waited for that
                 self.admission.refuse(conn, request)
             conn.token.release()
             if conn.again or conn.rest:
