@@ -23,12 +23,17 @@ from threadcorn.worker.thread import PoolThread
 
 
 @pytest.fixture
-def pool() -> Iterator[Pool]:
+def world() -> Iterator[World]:
     world = World()
-    yield world._pool
+    yield world
     world._reactor.poller.close()
     for fd in (world._reactor._bell_reader(), world._attention_r, world._attention_w):
         os.close(fd)
+
+
+@pytest.fixture
+def pool(world: World) -> Pool:
+    return world._pool
 
 
 class Raced(deque[Any]):
@@ -116,3 +121,29 @@ def test_the_owner_ends_a_response_that_the_leader_was_about_to_flush(pool: Pool
         else:
             assert pool.take(thread) is None
         assert conn.again
+
+
+def test_the_last_thread_gives_the_lead_up_as_the_caretaker_falls_asleep(world: World) -> None:
+    """It is woken, and does not find out a tenth of a second later that nobody leads."""
+    pool = world._pool
+    pool.leader = PoolThread(pool)
+
+    class Last:
+        """What the caretaker asks after it has looked who leads."""
+
+        @property
+        def eager(self) -> bool:
+            if pool.leader is not None:
+                pool.promote(pool.leader)
+            return False
+
+        def tick(self, now: float) -> None:
+            pass
+
+    world._tuner = Last()  # type: ignore[assignment]
+    woken: list[bool] = []
+    attention = pool.attention
+    pool.attention = lambda: (woken.append(True), attention())[1]
+    world._tick()
+    assert pool.leader is None
+    assert woken

@@ -218,12 +218,15 @@ class Worker:
 
     def _tick(self) -> None:
         pool = self._pool
+        pool.caretaker_sleeps = True  # before we look who leads: who gives the lead up looks at it afterwards
         busy = pool.inline or pool.leader is None or self._tuner.eager or self._departure is not None
+        if busy:
+            pool.caretaker_sleeps = False
         if pool.leader is pool.caretaker:
+            pool.caretaker_sleeps = False
             self._lead()
             ready = self._waiter.wait(0)
         else:
-            pool.caretaker_sleeps = not busy
             nap = TICK if busy else SLOW_TICK
             asleep = monotonic()
             ready = self._waiter.wait(nap)
