@@ -1,4 +1,4 @@
-"""What the kernel knows of a connection: TCP_INFO (tcp(7)). Of a Unix socket, or elsewhere, it tells nothing."""
+"""What the kernel knows of a connection: TCP_INFO, tcp(7). Of a Unix socket it tells nothing."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ class Outgoing:
                         self.since = monotonic_ns()
                     self._kept.append((self._conn, data))
                     return
-        self._conn.write(data)
+        self._conn.write_last(data)
 
     def write(self, data: bytes) -> None:
         self._conn.write(data)

@@ -100,6 +100,16 @@ class Admission:
             self._rates.append(newly / seconds)
             self._window = (standing, came, served)
 
+    def crowd(self, waiting: int) -> None:
+        """Above `max_queued` connections wait in the kernel, where a sibling can take them."""
+        reactor = self._reactor
+        if not reactor.crowded:
+            reactor.crowded = True
+            reactor.on_crowd()
+        elif waiting <= reactor.limits.max_queued // 2:
+            reactor.crowded = False
+            reactor.on_room()
+
     def empty(self, now: float) -> None:
         """Nothing waits for a thread."""
         self.last_empty = now

@@ -302,7 +302,7 @@ class Pool:
             # However many there are to be refused, those who are served get their share of our time.
             self._set_alarm(monotonic_ns())
         if crowd > reactor.limits.max_queued or reactor.crowded:
-            self._crowd(crowd)
+            admission.crowd(crowd)
         if now >= reactor.next_look:
             reactor.next_look = now + POLL
             reactor.look_at_deadlines(now)
@@ -391,16 +391,6 @@ class Pool:
             if conn.again or conn.rest:
                 self.push(fd)
         ready.extend(reversed(kept))
-
-    def _crowd(self, waiting: int) -> None:
-        """Above `max_queued` connections wait in the kernel, where a sibling can take them."""
-        reactor = self.reactor
-        if not reactor.crowded:
-            reactor.crowded = True
-            reactor.on_crowd()
-        elif waiting <= reactor.limits.max_queued // 2:
-            reactor.crowded = False
-            reactor.on_room()
 
     def turned_away(self, seat: Seat, conn: Connection, request: Request, now: int) -> str | None:
         """The leader's alarm went off between two requests: poll, if it is time, and judge this request.

@@ -136,7 +136,7 @@ class PoolThread(threading.Thread, Seat):
         """
         pool = self.pool
         outgoing = self.outgoing
-        outgoing.keeps = True
+        outgoing.keeps = pool.rows
         now = monotonic_ns()
         if now >= pool.reactor.next_poll:
             pool.poll(self, 0)
