@@ -100,6 +100,19 @@ def test_a_directory_that_is_not_there(tmp_path):
         PidFile(str(tmp_path / "nowhere" / "pid")).create()
 
 
+@pytest.mark.parametrize("takes_over", [False, True])
+def test_what_is_no_file_stays(tmp_path, takes_over):
+    """Root can replace a device by a file, and who opens a pipe waits for its writer."""
+    path = tmp_path / "pid"
+    os.mkfifo(path)
+    (tmp_path / "link").symlink_to(path)
+    for name in ("pid", "link"):
+        with pytest.raises(BootError, match="what is there is no file"):
+            PidFile(str(tmp_path / name)).create(takes_over=takes_over)
+    assert stat.S_ISFIFO(path.stat().st_mode)
+    assert sorted(os.listdir(tmp_path)) == ["link", "pid"]
+
+
 def test_a_child_does_not_take_the_lock_with_it(tmp_path):
     """A worker that outlives the arbiter must not keep the next one from starting."""
     pid_file = PidFile(str(tmp_path / "pid"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import stat
 from collections.abc import Iterable
 
 from threadcorn.errors import BootError
@@ -32,6 +33,7 @@ class PidFile:
     def create(self, *, takes_over: bool = False) -> None:
         """Raises BootError when another server holds it (unless that is our predecessor), or it cannot be
         written."""
+        self._refuse_what_is_no_file()
         if not takes_over:
             self._refuse_the_living()
         beside = f"{self.path}.{os.getpid()}"
@@ -77,6 +79,19 @@ class PidFile:
         except OSError:
             return False
         return (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)
+
+    def _refuse_what_is_no_file(self) -> None:
+        # Root could put a file in the place of a device, /dev/null for all, and take it away at the end; and
+        # to open a pipe takes until somebody writes to it.
+        try:
+            mode = os.stat(self.path).st_mode
+        except OSError:
+            return  # what is wrong, if anything, is told where it is opened
+        if not stat.S_ISREG(mode):
+            raise BootError(
+                f"pid file {self.path!r}: what is there is no file",
+                "name another path, or leave --pid out if nobody reads it",
+            )
 
     def _refuse_the_living(self) -> None:
         try:
