@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.kit.descriptors import room_for
 from threadcorn.errors import (
     BootError,
     ConfigError,
@@ -15,6 +16,7 @@ from threadcorn.errors import (
     traceback_text,
 )
 from threadcorn.settings import values
+from threadcorn.system.poller import EdgePoller
 
 
 def test_every_exit_code_has_a_sentence() -> None:
@@ -48,6 +50,15 @@ def test_what_our_own_code_raised_is_whole_and_asks_to_be_reported() -> None:
     code, text = explain(caught.value)
     assert code == ExitCode.INTERNAL
     assert "values.py" in text and "please report" in text
+
+
+def test_a_limit_on_descriptors_is_nobodys_fault() -> None:
+    """It can strike anywhere; the traceback alone would not say what to do."""
+    with room_for(0), pytest.raises(OSError) as caught:
+        EdgePoller()
+    code, text = explain(caught.value)
+    assert code == ExitCode.BOOT_FAILED
+    assert "poller.py" in text and "ulimit -n" in text and "please report" not in text
 
 
 def test_a_ring_of_contexts_ends() -> None:

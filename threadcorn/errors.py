@@ -8,6 +8,7 @@ bad application from a bad day.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable
 from enum import IntEnum
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from traceback import TracebackException
 
 __all__ = [
+    "MORE_DESCRIPTORS",
     "BootError",
     "ConfigError",
     "ExitCode",
@@ -95,6 +97,8 @@ class InternalError(ThreadcornError):
         super().__init__(f"{message} (this is a fault of threadcorn; please report it)")
 
 
+#: What to do about it.
+MORE_DESCRIPTORS = "raise the limit of open descriptors (ulimit -n, LimitNOFILE=), or lower --max-workers"
 _OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
@@ -110,6 +114,8 @@ def explain(error: BaseException) -> tuple[int, str]:
     if isinstance(error, SyntaxError):
         return int(ExitCode.APP_NOT_LOADABLE), _only(error)
     text = traceback_text(error)
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return int(ExitCode.BOOT_FAILED), f"{text}\n{MORE_DESCRIPTORS}"  # it can happen anywhere
     if _raised_by_us(error):
         return int(ExitCode.INTERNAL), f"{text}\n(this is a fault of threadcorn; please report it)"
     return int(ExitCode.BOOT_FAILED), text

@@ -14,6 +14,7 @@ import socket
 import sys
 from collections.abc import Mapping, Sequence
 
+from threadcorn.errors import MORE_DESCRIPTORS, BootError
 from threadcorn.system.listeners import ShardGroup
 
 __all__ = ["Berth", "close_all", "hand_down", "handed_down", "leave_to_parent", "open_berths"]
@@ -126,7 +127,8 @@ class Berth:
 def open_berths(
     groups: Sequence[ShardGroup], count: int, inherited: Mapping[str, int] | None = None
 ) -> list[Berth]:
-    """`count` berths over these groups, in slot order. Whatever fails, nothing is left open.
+    """`count` berths over these groups, in slot order. Whatever fails, nothing is left open. Raises BootError
+    when there are not descriptors enough.
 
     `inherited` is what a predecessor's `hand_down` gave: bells and inboxes then are the same ones, so that
     what its workers hand over is read by ours.
@@ -138,9 +140,14 @@ def open_berths(
             known = [fd for fd in theirs if fd is not None]
             whole = known if len(known) == len(theirs) else None
             berths.append(Berth(slot, [group.shard(slot) for group in groups], whole))
-    except BaseException:
+    except BaseException as error:
         # A list comprehension would lose the berths that were made when a descriptor limit is hit.
         close_all(berths)
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            raise BootError(
+                f"too many open descriptors: there are not enough for {count} workers (max_workers)",
+                MORE_DESCRIPTORS,
+            ) from error
         raise
     return berths
 

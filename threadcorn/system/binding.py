@@ -13,7 +13,7 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from threadcorn.errors import BootError
+from threadcorn.errors import MORE_DESCRIPTORS, BootError
 from threadcorn.system.addresses import Address, Kind
 
 __all__ = [
@@ -243,7 +243,7 @@ def _words(error: OSError, address: Address, mine: Address | None) -> tuple[str,
     if code in (errno.EMFILE, errno.ENFILE):
         return (
             start + "too many open descriptors",
-            "raise the limit (ulimit -n, LimitNOFILE=) or lower --max-workers",
+            MORE_DESCRIPTORS,
         )
     return start + (error.strerror or str(error)).lower(), "choose another address with --bind"
 
