@@ -348,6 +348,18 @@ def test_a_full_vault_harms_nobody() -> None:
         assert server.log.count("The vault is full") == 1
 
 
+def test_it_has_room_for_workers_that_come_later() -> None:
+    """--worker-connections is of each worker: with more of them there are more connections to keep."""
+    with Line("--vault", "--worker-connections", "8", "--max-workers", "3", source=SOURCE) as server:
+        for count in (2, 3):
+            server.tell(signal.SIGTTIN)
+            server.logged(f"Number of workers: {count}")
+            eventually(lambda count=count: len(server.workers()) == count)
+        assert len(clients_of(server, 18)) == 3
+        eventually(lambda: kept_by(server) >= 18 + 2)  # two more workers have a channel each
+        assert "The vault is full" not in server.log
+
+
 @pytest.mark.parametrize("seed", [1])
 def test_under_load(seed: int) -> None:
     """Workers are killed while clients ask: whoever was not answered was being served just then, and stands

@@ -112,7 +112,8 @@ class Premises:
         self._given = 0
         self.vault: Vault | None = None
         if settings.vault and waiter is not None:
-            most = int(settings.workers) * settings.worker_connections
+            # For as many processes as there may ever be: TTIN may follow, and old ones live on in a reload.
+            most = self.board.count * settings.worker_connections
             self.vault = Vault(self.board.count, most, waiter, log)
 
     # -- what is there -----------------------------------------------------------------------------------
