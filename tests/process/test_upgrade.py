@@ -293,11 +293,16 @@ sys.exit(done.returncode)
 
 
 def test_systemd_is_told_who_the_main_process_is(tmp_path: Path) -> None:
-    """MAINPID comes from the one it listens to; STOPPING does not follow, which would end the service."""
+    """MAINPID comes from the one it listens to; STOPPING does not follow, which would end the service, and a
+    successor that fails, or is not ready yet, says nothing at all."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
         notify.bind(str(tmp_path / "notify"))
         notify.settimeout(20)
         with Line(env={"NOTIFY_SOCKET": str(tmp_path / "notify")}) as server:
+            server.deploy(BROKEN)
+            server.tell(signal.SIGUSR2)
+            server.logged("Upgrade failed")
+            server.deploy(APP.format(version="another"))
             new = server.upgrade()
             server.end()
         notify.setblocking(False)
@@ -307,6 +312,7 @@ def test_systemd_is_told_who_the_main_process_is(tmp_path: Path) -> None:
                 said.append(notify.recv(4096).decode())
             except BlockingIOError:
                 break
+    assert [text for text in said if "READY=1" in text][1:] == [text for text in said if "MAINPID" in text]
     told = [text for text in said if "MAINPID" in text]
     assert len(told) == 1
     assert f"MAINPID={new}" in told[0]

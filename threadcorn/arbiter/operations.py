@@ -93,6 +93,7 @@ class Operations:
 
     def take_doors(self) -> None:
         """Answer at them from now on. At those that were given up clients would connect to nobody."""
+        self.systemd.speak()
         for _, door, service in self._doors:
             self.desk.open(door, service)
         for door in self._given_up:

@@ -2,6 +2,9 @@
 
 The watchdog is fed by the arbiter's loop itself: a loop that hangs stops feeding it, and systemd restarts the
 service. A thread that feeds it would go on for ever.
+
+In an upgrade one of two arbiters speaks: with NotifyAccess=all systemd listens to both, and would end the
+service with the STOPPING of a successor that has failed.
 """
 
 from __future__ import annotations
@@ -19,10 +22,11 @@ PERIOD = 5.0
 
 
 class Systemd:
-    """Silent without NOTIFY_SOCKET."""
+    """Silent without NOTIFY_SOCKET, and until `speak`."""
 
     def __init__(self, path: str | None, watchdog_usec: str | None = None, pid: str | None = None) -> None:
         self._path = path
+        self._speaks = False
         self._ready = False
         self._status = ""
         self._next_status = 0.0
@@ -34,11 +38,15 @@ class Systemd:
 
     @property
     def silent(self) -> bool:
-        return self._path is None
+        return self._path is None or not self._speaks
+
+    def speak(self) -> None:
+        """There is no arbiter before us, or none any more that serves."""
+        self._speaks = True
 
     def next(self) -> float | None:
         """When the watchdog is due."""
-        return self._next_food if self._path is not None and self._every else None
+        return self._next_food if self._every and not self.silent else None
 
     def worker_ready(self) -> None:
         """The first one makes us ready: requests are answered from now on."""
@@ -62,11 +70,10 @@ class Systemd:
     def moved(self, pid: int) -> None:
         """A successor serves. Nothing of ours counts after that, so STOPPING must not follow."""
         self._send(f"MAINPID={pid}", "READY=1", "STATUS=serving")
+        self._speaks = False
 
     def turn(self, now: float, status: str) -> None:
         """Once a turn of the loop."""
-        if self._path is None:
-            return
         if self._every and now >= self._next_food:
             self._next_food = now + self._every
             self._send("WATCHDOG=1")
@@ -76,4 +83,5 @@ class Systemd:
             self._send(f"STATUS={status}")
 
     def _send(self, *states: str) -> None:
-        notify_systemd(self._path, *states)
+        if not self.silent:
+            notify_systemd(self._path, *states)
