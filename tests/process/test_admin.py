@@ -163,6 +163,7 @@ def test_a_deadlock_of_all_threads_is_told_and_repaired() -> None:
             client.start()
         eventually(lambda: look(server, "/readyz").status == 503, within=20)
         assert "threads are busy, and none has finished" in look(server, "/readyz").body.decode()
+        eventually(lambda: "Not ready: all 1 workers are saturated" in server.log)
         assert look(server, "/livez").status == 200
         assert server.get("/healthz").status == 200
         for client in clients:
@@ -175,6 +176,7 @@ def test_a_deadlock_of_all_threads_is_told_and_repaired() -> None:
         eventually(lambda: worker not in server.workers() and server.workers(), within=30)
         assert server.get("/").status == 200
         eventually(lambda: look(server, "/readyz").status == 200)
+        eventually(lambda: "Ready again, after " in server.log)
         assert total("threadcorn_requests_timed_out_total", server) == 2
 
 
@@ -222,3 +224,16 @@ def test_the_page_asks_no_other_host() -> None:
     for path in web.iterdir():
         text = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
         assert "://" not in text, path
+
+
+def test_the_log_tells_when_readiness_turns() -> None:
+    """Once, and why; neither the boot nor the stop is news. What turns again soon is not told again."""
+    with ServerProcess("tests.kit.apps:hello") as server:
+        assert "Ready again" not in server.log and "Not ready" not in server.log
+        for deaths in (1, 2):
+            os.kill(server.workers()[0], signal.SIGKILL)
+            eventually(lambda deaths=deaths: server.log.count("Worker ready") == 1 + deaths)
+            eventually(lambda: "Ready again" in server.log)
+        server.stop()
+        assert server.log.count("[WARNING] Not ready: 0 workers are ready, 1 are wanted") == 1
+        assert server.log.count("[INFO] Ready again, after ") == 1

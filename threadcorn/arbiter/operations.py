@@ -29,6 +29,9 @@ from threadcorn.system.doorway import Doorway, open_admin, open_private
 
 __all__ = ["Operations"]
 
+#: Seconds between two records that the server is not ready: at the edge of an overload it turns all the time.
+TELL_EVERY = 10.0
+
 
 class Operations:
     """Made once by the arbiter."""
@@ -52,6 +55,8 @@ class Operations:
         self.control = Control(view, tell, reload, log)
         self._statsd: Statsd | None = None
         self._complained = False
+        self._was_ready: bool | None = None  # as the log has it; None: not yet
+        self._unready_at = float("-inf")
         self._doors: list[tuple[str, Doorway, Service]] = []
         self._given_up: list[Doorway] = []  # our predecessor's, which nobody asks for any more
 
@@ -140,6 +145,7 @@ class Operations:
             now = self.view.now()
             self.monitor.tick(now)
             self.view.remember(now)
+            self._tell_readiness(now)
             if not self.systemd.silent:
                 self.systemd.turn(now, self._words())
             if self._statsd is not None and now >= self._statsd.next:
@@ -180,6 +186,22 @@ class Operations:
         return silence(seconds, self.view.measured(handle.age).get("status", ""))
 
     # -- small things
+
+    def _tell_readiness(self, now: float) -> None:
+        """When it turns, and why: whoever asks /readyz keeps no record of the answers."""
+        if self.view.supervisor.leaving is not None:
+            return  # the log says so already
+        readiness = self.view.readiness()
+        if readiness.ready == self._was_ready or (self._was_ready is None and not readiness.ready):
+            return
+        if self._was_ready is None:
+            self._was_ready = True
+        elif readiness.ready:
+            self._was_ready = True
+            self._log.info("Ready again, after %.1f s", now - self._unready_at)
+        elif now >= self._unready_at + TELL_EVERY:
+            self._was_ready, self._unready_at = False, now
+            self._log.warning("Not ready: %s", "; ".join(readiness.reasons))
 
     def _words(self) -> str:
         supervisor = self.view.supervisor
