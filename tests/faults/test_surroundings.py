@@ -47,6 +47,19 @@ def test_f27_no_more_threads_means_fewer_threads() -> None:
         assert "Traceback" not in server.log
 
 
+def test_f27_no_thread_for_the_dump_of_a_worker_that_hangs_ends_no_worker_that_serves() -> None:
+    """It is asked for anew every second: somebody else may need all threads there are just then."""
+    with ServerProcess(None, "--threads", "2", source=APP) as server:
+        (worker,) = server.workers()
+        threads = psutil.Process(worker).num_threads
+        eventually(lambda: threads() == 4)
+        with Fault([worker], "thread", "EAGAIN", "1+"):
+            eventually(lambda: threads() == 3)
+            assert serves(server)
+        eventually(lambda: threads() == 4)
+        assert server.workers() == [worker]
+
+
 def test_f28_a_full_disk_costs_what_does_not_fit_into_memory_and_nothing_else() -> None:
     """No file may grow beyond what logs need (RLIMIT_FSIZE): neither a body's nor a response's."""
     with ServerProcess(None, *SMALL, "--access-logfile", "access", source=APP) as server:

@@ -26,6 +26,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from threadcorn.http1.response import error_response
@@ -242,7 +243,10 @@ class Stuck:
         """Have all stacks written should this not be called again in time."""
         if self._silence > 0 and now >= self._next_arm:
             self._next_arm = now + int(REARM * _SECOND)
-            faulthandler.dump_traceback_later(max(2 * REARM, self._silence / 2), file=_stream(self._log))
+            # The dump waits in a thread of its own. Where there is none for it (RLIMIT_NPROC, pids.max), a
+            # worker that serves must not die of that.
+            with suppress(RuntimeError):
+                faulthandler.dump_traceback_later(max(2 * REARM, self._silence / 2), file=_stream(self._log))
 
     def _tell(self, thread: PoolThread, began: int, now: int) -> None:
         ident = thread.ident or 0
