@@ -123,6 +123,33 @@ def test_a_signal_for_a_child_of_the_application_is_not_the_workers() -> None:
         assert "Worker draining" not in server.log
 
 
+@pytest.mark.parametrize("options", [(), ("--preload",)])
+def test_a_signal_with_a_handler_of_the_applications_is_the_applications(options) -> None:
+    """A profiler's, a timer's: in worker and arbiter the handler runs, and nothing else happens."""
+    source = """
+import os, signal
+def count(number, frame):
+    with open(f"{number}.{os.getpid()}", "w"):
+        pass
+for number in (signal.SIGALRM, signal.SIGPROF):
+    signal.signal(number, count)
+def app(environ, start):
+    start("200 OK", [("Content-Length", "2")])
+    return [b"ok"]
+"""
+    with ServerProcess(None, *options, source=source) as server:
+        (worker,) = server.workers()
+        for pid in (worker, server.pid) if options else (worker,):
+            for number in (signal.SIGALRM, signal.SIGPROF):
+                os.kill(pid, number)
+                eventually(lambda pid=pid, number=number: (server.directory / f"{number:d}.{pid}").exists())
+        assert server.get("/").body == b"ok"
+        # A worker that leaves, and an arbiter that dies, need a moment for it; this is behind both.
+        server.signal(signal.SIGUSR1)
+        eventually(lambda: "usr1" in server.log)
+        assert server.workers() == [worker]
+
+
 def test_a_child_of_the_application_does_not_hold_connections_open() -> None:
     """It was forked beside them, as multiprocessing does. An end that a client does not see is a connection
     on which its next request waits in vain."""

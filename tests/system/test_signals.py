@@ -61,6 +61,17 @@ def test_what_came_several_times_is_told_once_unless_it_counts(reader):
     assert reader.read() == [signal.SIGTTIN, signal.SIGTERM, signal.SIGTTIN, signal.SIGUSR2]
 
 
+def test_a_signal_of_somebody_elses_is_not_told(reader):
+    """The interpreter writes every signal that has a handler in Python to the one wake-up descriptor."""
+    before = signal.signal(signal.SIGALRM, lambda number, frame: None)
+    try:
+        os.kill(os.getpid(), signal.SIGALRM)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert reader.read() == [signal.SIGUSR1]
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
 def test_closing_puts_back_what_was_there():
     """A program that embeds us lives on with its own handlers."""
     seen = []
