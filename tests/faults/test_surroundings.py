@@ -5,10 +5,12 @@ from __future__ import annotations
 import email.utils
 import os
 import resource
+import signal
 import threading
 import time
 
 import psutil
+import pytest
 
 from tests.kit import ServerProcess, eventually
 from tests.kit.faultplan import Fault
@@ -192,6 +194,27 @@ def test_f34_without_a_place_for_temporary_files_the_server_serves() -> None:
         assert serves(server)
         assert server.workers() == [worker]
         assert "Traceback" not in server.log
+
+
+CLOSED = """
+import os, sys
+for fd in (0, 1, 2):
+    os.close(fd)
+os.execv(sys.executable, [sys.executable, "-m", "threadcorn", "--ready-fd", os.environ["READY_FD"],
+                          "--bind", os.environ["BIND"], "--error-logfile", "log",
+                          *sys.argv[1:], "application:app"])
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("--preload",)])
+def test_without_standard_input_output_and_error_the_server_serves(options: tuple[str, ...]) -> None:
+    """Whoever starts it has closed them: there is no sys.stderr then."""
+    with ServerProcess(None, *options, script=CLOSED, source=APP) as server:
+        (worker,) = server.workers()
+        assert serves(server)
+        server.signal(signal.SIGHUP)
+        eventually(lambda: server.workers() not in ([], [worker]) and len(server.workers()) == 1)
+        assert serves(server)
 
 
 def test_f35_no_name_is_looked_up_for_a_request() -> None:
