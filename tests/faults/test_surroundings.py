@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import itertools
 import os
 import resource
 import signal
@@ -212,6 +213,8 @@ def test_without_standard_input_output_and_error_the_server_serves(options: tupl
     with ServerProcess(None, *options, script=CLOSED, source=APP) as server:
         (worker,) = server.workers()
         assert serves(server)
+        for pid, standard in itertools.product((server.pid, worker), "012"):
+            assert os.readlink(f"/proc/{pid}/fd/{standard}") == "/dev/null"
         server.signal(signal.SIGHUP)
         eventually(lambda: server.workers() not in ([], [worker]) and len(server.workers()) == 1)
         assert serves(server)

@@ -175,6 +175,9 @@ class BaseApplication:
                 sys.exit(self._check(settings))
             self._surroundings.change_directory(settings, self._home())
             inheritance = self._inheritance()
+            from threadcorn.system.daemon import fill_standard
+
+            fill_standard()
             if settings.daemon and inheritance is None:
                 wire, settings = _to_the_background(settings)
             self._surroundings.arrange(settings, self._home())

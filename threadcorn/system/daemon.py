@@ -13,7 +13,7 @@ import sys
 
 from threadcorn.errors import ExitCode
 
-__all__ = ["Wire", "daemonise"]
+__all__ = ["Wire", "daemonise", "fill_standard"]
 
 # Longer than any explanation; a traceback that does not fit loses its beginning.
 LONGEST = 60_000
@@ -40,13 +40,27 @@ class Wire:
         self._end.close()
 
 
+def fill_standard() -> None:
+    """Put /dev/null where standard input, output or error is closed. The first socket or file that is opened
+    would get its number, and what a library writes to standard error would reach a client."""
+    for standard in (0, 1, 2):
+        try:
+            os.fstat(standard)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)
+            os.dup2(null, standard)  # for programs that we start as well
+            if null != standard:
+                os.close(null)
+
+
 def daemonise(patience: float) -> Wire:
     """Return in the daemon only. The calling process waits up to `patience` seconds, and exits.
 
     Call it before anything else is opened: descriptors, threads and locks would be duplicated.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # closed by whoever started us
+            stream.flush()
     ours, theirs = socket.socketpair()
     if os.fork():
         theirs.close()
@@ -85,7 +99,7 @@ def _stay_for_the_news(end: socket.socket, patience: float) -> None:
 
 
 def _leave(code: int, text: str) -> None:
-    if text:
+    if text and sys.stderr is not None:
         sys.stderr.write(f"threadcorn: {text}\n")
         sys.stderr.flush()
     # Not sys.exit: what the daemon's process will do at its end is none of ours.
