@@ -174,12 +174,14 @@ class Operations:
         self.monitor.forget(handle)
         self.control.forget(handle)
         supervisor = self.view.supervisor
-        asked = in_order and supervisor.crew[handle.age].state is not State.READY
-        if asked or not handle.page.cells[READY_AT]:
+        asked = in_order and supervisor.crew[handle.age].state not in (State.BOOTING, State.READY)
+        records = self.view.records(handle)
+        # Its threads may have a request before it, or we, have got to say that it is ready.
+        if asked or not (records or handle.page.cells[READY_AT]):
             return cause, ""
         if supervisor.leaving is not None and supervisor.leaving.quick:
             return cause, ""
-        return postmortem.tell(cause, self.view.records(handle), self.view.now())
+        return postmortem.tell(cause, records, self.view.now())
 
     def silence(self, handle: WorkerHandle, seconds: float) -> str:
         """Why a worker that does not beat is ended."""
