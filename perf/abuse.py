@@ -248,8 +248,10 @@ class Abuser:
         """The application's own."""
         path = self.dice.choice((b"/raise", b"/cut"))
         async with self.raw() as raw:
-            await raw.send(b"GET %b HTTP/1.1\r\nHost: t\r\n\r\n" % path)
-            await raw.rest()
+            await raw.send(b"GET %b HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n" % path)
+            got = await raw.rest()
+        if path == b"/raise" and not got.startswith(b"HTTP/1.1 500 "):
+            self.wrong[f"{path.decode()} was answered with {got[9:12].decode() or 'nothing'}"] += 1
 
     # -- many of them
 

@@ -218,13 +218,16 @@ def _x_forwarded_for(text: str, hops: int) -> tuple[str, str, str]:
 
 def _node(text: str) -> tuple[str, str]:
     match = re.fullmatch(
-        r"([0-9.]+)(?::([0-9]{0,5}))?|\[([0-9A-Fa-f:.]+)\](?::([0-9]{0,5}))?|([0-9A-Fa-f:.]+)", text
+        r"([0-9.]+)(?::([0-9]{0,5}|_[\w.-]+))?|\[([0-9A-Fa-f:.]+)\](?::([0-9]{0,5}|_[\w.-]+))?|([0-9A-Fa-f:.]+)",
+        text,
+        re.ASCII,
     )
     if match is None:
         return "", ""
     four, port4, six, port6, bare = match.groups()
     address = _address(socket.AF_INET if four else socket.AF_INET6, (four or six or bare).encode())
-    return address or "", port4 or port6 or ""
+    port = port4 or port6 or ""
+    return address or "", "" if port.startswith("_") else port  # RFC 7239 section 6.2: hidden
 
 
 def _elements(text: str) -> list[dict[str, str]]:
