@@ -133,8 +133,11 @@ class VaultedConnection(Connection):
                     self._save()  # all that has come, and it is not a whole request
                 raise
             if self._saves:
-                self.unsaved += data
-                if len(self.unsaved) > MOST_READ:
+                if not self.unsaved:
+                    self.unsaved = data
+                elif len(self.unsaved) + len(data) <= MOST_READ:
+                    self.unsaved += data
+                else:
                     self._give_up()
             return data
 
@@ -209,9 +212,14 @@ class VaultedConnection(Connection):
 
     def write_last(self, data: bytes) -> None:
         """The client may ask again before `send` returns: so the mark says what proves that it was sent."""
-        if self.out is not None or self.intake is not None or self.rest or self._stale or not self._counts():
+        if self.out is not None or self.intake is not None or self.rest or self._stale:
             self.write(data)  # not all of what another worker needs to know is outside of our memory
             return
+        if self._wrote < 0:
+            self._wrote = written(self.sock)
+            if self._wrote < 0:
+                self.write(data)
+                return
         self._amounts[self.fd] = (self._wrote + len(data)) & WRAP
         self._marks[self.fd] = self.serial | LAST
         try:
@@ -224,12 +232,6 @@ class VaultedConnection(Connection):
         if sent != len(data):
             self._marks[self.fd] = self.serial | ANSWERING
             self._keep(memoryview(data)[sent:])
-
-    def _counts(self) -> bool:
-        """Whether it is known what the kernel has taken to send."""
-        if self._wrote < 0:
-            self._wrote = written(self.sock)
-        return self._wrote >= 0
 
     def write_pieces(self, pieces: list[bytes]) -> None:
         self._marks[self.fd] = self.serial | ANSWERING
