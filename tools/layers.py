@@ -82,8 +82,9 @@ DOORS: dict[str, tuple[str, ...]] = {
     "signal": ("system/signals.py",),
     "select": ("system/poller.py",),
     "selectors": ("system/poller.py",),
-    # The demo is an application: it shows the thread that runs it. The transport has locks, no threads.
-    "threading": ("worker/*", "system/transport.py", "demo.py"),
+    # The demo is an application: it shows the thread that runs it. The transport has locks, no threads; the
+    # ending of a process has to do with the threads of others.
+    "threading": ("worker/*", "system/transport.py", "system/ending.py", "demo.py"),
     "_thread": ("worker/*", "system/logfile.py"),  # the number of a thread, to count without a lock
     "mmap": ("system/scoreboard.py", "system/altstack.py"),
     "ctypes": ("system/listeners.py", "system/interrupt.py", "system/altstack.py"),

@@ -383,3 +383,20 @@ def test_the_validator_of_the_standard_library_has_nothing_to_say() -> None:
             assert connection.get("/", method="POST", body=[b"he", b"llo"]).text == "hello"
         assert "AssertionError" not in server.log
         assert "WSGIWarning" not in server.log
+
+
+STAYS = """
+import threading
+threading.Thread(target=threading.Event().wait, name="for ever").start()
+def app(environ, start):
+    start("200 OK", [("Content-Length", "0")])
+    return [b""]
+"""
+
+
+def test_a_thread_of_a_preloaded_application_does_not_keep_the_server() -> None:
+    """It is no daemon, and the interpreter waits for such; systemd, or `docker stop`, would have to kill."""
+    with ServerProcess(None, "--preload", source=STAYS) as server:
+        assert server.get("/").status == 200
+        assert server.stop() == 0
+        assert "Not waiting any longer for threads that were started here: for ever" in server.log

@@ -83,6 +83,17 @@ def test_nonsense_in_the_file(tmp_path, text):
     pid_file.remove()
 
 
+def test_a_file_that_is_something_else_stays(tmp_path):
+    """`-p app.py` by mistake: the application would be replaced by a number, and removed at the end."""
+    path = tmp_path / "app.py"
+    path.write_text(
+        "def app(environ, start_response):\n    start_response('204 No Content', [])\n    return []\n"
+    )
+    with pytest.raises(BootError, match="no pid file, and would be lost"):
+        PidFile(str(path)).create()
+    assert path.read_text().startswith("def app")
+
+
 def test_a_file_that_is_not_ours_any_more_is_left_alone(tmp_path):
     """A successor has renamed its own over it."""
     path = tmp_path / "pid"

@@ -7,6 +7,7 @@ from threadcorn.app import loader
 from threadcorn.app.base import Application
 from threadcorn.app.loader import WSGIApp
 from threadcorn.errors import BootError, ExitCode
+from threadcorn.system.ending import end_without
 
 __all__ = ["WSGIApplication", "run"]
 
@@ -50,8 +51,14 @@ class WSGIApplication(Application):
 
 
 def run(prog: str | None = None) -> None:
-    """Serve what sys.argv says."""
-    WSGIApplication(prog=prog).run()
+    """Serve what sys.argv says. Ends the process, also where threads that the config file or a preloaded
+    application has started do not end: the interpreter would wait for them for ever."""
+    application = WSGIApplication(prog=prog)
+    try:
+        application.run()
+    except SystemExit as end:
+        end_without(end.code, application.logger)
+        raise
 
 
 if __name__ == "__main__":

@@ -15,6 +15,9 @@ from collections.abc import Iterable
 from threadcorn.errors import BootError
 from threadcorn.system.spawn import is_alive
 
+#: Bytes of what may be a pid file. A longer one is something else, which a mistyped name must not cost.
+LONGEST = 64
+
 __all__ = ["PidFile", "notify_systemd", "set_title", "write_ready"]
 
 
@@ -102,9 +105,14 @@ class PidFile:
             raise self._cannot(error) from error
         try:
             try:
-                text = os.read(fd, 64).strip()
+                text = os.read(fd, LONGEST + 1).strip()
             except OSError as error:  # a directory
                 raise self._cannot(error) from error
+            if len(text) > LONGEST:
+                raise BootError(
+                    f"pid file {self.path!r}: what is there is no pid file, and would be lost",
+                    "name another path, or remove the file if nobody needs it",
+                )
             pid = int(text) if text.isdigit() and len(text) < 10 else 0
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
