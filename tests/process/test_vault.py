@@ -10,11 +10,13 @@ import signal
 import threading
 from contextlib import suppress
 
+import psutil
 import pytest
 
 from tests.kit import Connection, ServerProcess, eventually
 from tests.kit.admin import ADMIN, facts
 from tests.kit.processes import at_rest, freeze
+from tests.kit.server import FORKED
 from tests.process.line import Line, reach
 
 SOURCE = """
@@ -32,6 +34,10 @@ def app(environ, start_response):
         return stream(name)
     if path == "/echo":
         body += b" " + environ["wsgi.input"].read()
+    if path.startswith("/fork/") and os.fork() == 0:
+        while not os.path.exists(name + ".go"):
+            time.sleep(0.005)
+        body = b"another"
     if path == "/large":
         body *= 100_000
     if path.startswith("/after/"):
@@ -198,6 +204,18 @@ def test_who_has_the_whole_answer_keeps_the_connection(before: tuple[str, ...]) 
             served = home(client)
             assert served != int(answer.body)
             assert client.get("/large").status == 200
+
+
+def test_what_a_forked_child_does_is_not_marked() -> None:
+    """It comes back with an answer of its own, for a connection that is idle in the worker by then."""
+    with ServerProcess(None, "--vault", "--workers", "2", source=SOURCE, tolerate=FORKED) as server:
+        client = server.connect()
+        victim = int(client.get("/fork/a").body)
+        (child,) = psutil.Process(victim).children()
+        (server.directory / "a.go").touch()
+        eventually(lambda: child.status() == psutil.STATUS_ZOMBIE)
+        os.kill(victim, signal.SIGKILL)
+        assert home(client) != victim
 
 
 def test_a_worker_that_stands_still_is_ended_and_its_clients_are_answered() -> None:

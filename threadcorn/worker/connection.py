@@ -142,6 +142,11 @@ class Connection:
         # while, would keep hundreds of connections that have ended.
         self.is_gone = _long_gone
 
+    def leave_to_parent(self) -> None:
+        """In a process that the application has forked: it is the worker's."""
+        self.sock.close()
+        self.half_closed = True  # a response that had left already has no next request behind it
+
     # -- the sink: called by the owner
 
     def write(self, data: bytes) -> None:

@@ -41,8 +41,7 @@ def leave_clients(reactor: Reactor) -> None:
     def close() -> None:
         # Without the reactor's lock: whoever held it in this moment does not live in the child.
         for conn in list(reactor.connections.values()):
-            conn.sock.close()
-            conn.half_closed = True  # a response that had left already has no next request behind it
+            conn.leave_to_parent()
 
     os.register_at_fork(after_in_child=close)
 

@@ -35,7 +35,7 @@ from threadcorn.worker.connection import Connection, Phase
 from threadcorn.worker.handover import parcel_of
 from threadcorn.worker.reactor import Reactor
 
-__all__ = ["Deposits", "VaultedConnection"]
+__all__ = ["Deposits", "Nowhere", "VaultedConnection"]
 
 _IDLE, _READING, _RUNNING = Phase.IDLE, Phase.READING, Phase.RUNNING
 #: Copies that did not fit on the wire and are tried again, in one beat of the heart.
@@ -82,6 +82,16 @@ class Deposits:
                 self.put_soon(conn)
 
 
+class Nowhere:
+    """Marks that nobody sees."""
+
+    def __getitem__(self, number: int) -> int:
+        return FREE
+
+    def __setitem__(self, number: int, mark: int) -> None:
+        pass
+
+
 class VaultedConnection(Connection):
     """Marks follow from what happens to it anyway: `recv`, `send`, its phase, its end."""
 
@@ -101,8 +111,8 @@ class VaultedConnection(Connection):
         reactor: Reactor,
     ) -> None:
         self._deposits = deposits
-        self._marks = deposits.marks
-        self._amounts = deposits.amounts
+        self._marks: memoryview[int] | Nowhere = deposits.marks
+        self._amounts: memoryview[int] | Nowhere = deposits.amounts
         self.serial = serial
         self.kept = False
         #: Bytes of the present request: how many are in the vault, and which have been read since.
@@ -272,6 +282,12 @@ class VaultedConnection(Connection):
             self._say_goodbye()
         super().release()
         self.recv, self.send = self.sock.recv, self.sock.send  # ours know us: a cycle, as above
+
+    def leave_to_parent(self) -> None:
+        super().leave_to_parent()
+        # What happens to it here must not be marked where the worker marks what happens to it there.
+        self._marks = self._amounts = Nowhere()
+        self.recv, self.send = self.sock.recv, self.sock.send
 
     def _say_goodbye(self) -> None:
         """The copy in the vault would keep it open. Who has asked for a reset instead of an end gets it when
