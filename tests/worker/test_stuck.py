@@ -133,16 +133,23 @@ def test_a_thread_that_sends_is_interrupted_behind_it(
         guard.write(b"data")
     assert whole == [b"data"]
     assert guard.leave()
-    with pytest.raises(Interrupted):  # and elsewhere at once
-        interrupted_outside(conn)
+    raised: list[bool] = []
 
+    def elsewhere() -> None:
+        guard = Guard(conn, True)
+        try:
+            guard.expire(5)
+            until = monotonic() + 5
+            while monotonic() < until:
+                pass
+        except Interrupted:
+            raised.append(True)
+        finally:
+            guard.leave()
 
-def interrupted_outside(conn: Connection) -> None:
-    guard = Guard(conn, True)
-    try:
-        guard.expire(5)
-        until = monotonic() + 5
-        while monotonic() < until:
-            pass
-    finally:
-        guard.leave()
+    # In a thread of its own: a thread that could not start one, as other tests have this one do, leaves a
+    # record with its number behind (CPython 3.11), and what is set for it is set there.
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join(20)
+    assert raised == [True]
