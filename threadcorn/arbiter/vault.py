@@ -208,7 +208,8 @@ class Vault:
     # -- the end
 
     def leave_to_parent(self) -> None:
-        """In a child: copies there would keep connections open that have ended."""
+        """In a child: copies there would keep connections open that have ended, and what others' clients have
+        sent is none of its business."""
         self.custody.leave_to_parent()
         self._close_copies()
 
@@ -222,6 +223,9 @@ class Vault:
             for _, _, fd in kept.values():
                 os.close(fd)
             kept.clear()
+        for read in self._read:
+            read.clear()
+        self._bytes = 0
         for _, fd in self._stranded:
             os.close(fd)
         self._stranded.clear()
