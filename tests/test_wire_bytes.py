@@ -41,7 +41,7 @@ ALLOWED = {
     ("http1/response.py", "learn_length", "isdecimal"): "together with isascii()",
     ("http1/response.py", "refresh", "int"): "a clock",
     ("wsgi/forwarded.py", "__init__", "upper"): "names from the configuration",
-    ("wsgi/forwarded.py", "_mount", "upper"): "a name of a head that has been accepted, so a token",
+    ("wsgi/forwarded.py", "_said", "upper"): "a name of a head that has been accepted, so a token",
     ("worker/intake.py", "renew", "float"): "a setting",
     ("worker/serve.py", "__init__", "int"): "int() as a clock that stands still",
 }

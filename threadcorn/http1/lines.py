@@ -48,7 +48,8 @@ _match_version = re.compile(rb"HTTP/[0-9]\.[0-9]\Z").match
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How much of everything: bytes of the request line, count and bytes of fields, bytes of the head and
-    of the body (0: no limit), and what becomes of names with an underscore."""
+    of the body (0: no limit), what becomes of names with an underscore, and for which of these names that
+    depends on who sends them."""
 
     line: int = 8190
     fields: int = 100
@@ -56,6 +57,7 @@ class Limits:
     head: int = 65536
     body: int = 1 << 30
     header_map: str = "drop"
+    forwarder: frozenset[str] = frozenset()  # in lower case
 
 
 class RequestLine(NamedTuple):

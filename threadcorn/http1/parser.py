@@ -114,7 +114,7 @@ class HeadParser:
         self._short = min(limits.line, limits.field_size, limits.head)
         self._most = limits.fields
         self._more = 0  # REFUSED when one of the fields of this head must not be served
-        self.dropped = False  # a name with an underscore was; stays until whoever asks puts it back
+        self.dropped = False  # a name with an underscore came; stays until whoever asks puts it back
         self._renew()
 
     def _renew(self) -> None:
@@ -148,12 +148,13 @@ class HeadParser:
                 pass  # HTTP_PROXY means something else to the libraries of the application (httpoxy)
             elif "_" not in name:
                 key = rules.learn_key(raw_name)
-            elif self._limits.header_map == "refuse":
+            elif self._limits.header_map == "refuse" and name.lower() not in self._limits.forwarder:
                 self._more = REFUSED
-            elif self._limits.header_map == "dangerous" and rules.key_of(name) not in _FRAMING:
-                key = rules.key_of(name)
             else:
-                self.dropped = True  # WSGI could not tell it from the name with a dash
+                # WSGI could not tell it from the name with a dash. A trusted proxy may mean something by it.
+                self.dropped = True
+                if self._limits.header_map == "dangerous" and rules.key_of(name) not in _FRAMING:
+                    key = rules.key_of(name)
         if key is None:
             return
         self.memory.watch(key)

@@ -182,7 +182,8 @@ class Settings:
         "together; a longer one gets 431. Left out it grows with the limits for line and field.",
         "--limit-request-head", unit="bytes", ge=64, le=16 * MIB)
     header_map: str = row("drop", S.SECURITY, _WORKERS, "Header names with an underscore, which WSGI cannot "
-        "tell from a dash: drop the field, refuse the request, or be dangerous and let both in.",
+        "tell from a dash: drop the field, refuse the request, or be dangerous and let both in. What "
+        "forwarder-headers lets in is let in all the same.",
         "--header-map", choices=("drop", "refuse", "dangerous"), parse=values.word)
     forwarded_allow_ips: tuple[str, ...] = row(("127.0.0.1", "::1"), S.SECURITY, _WORKERS, "Addresses and "
         "networks of proxies that may say what scheme, address and mount point the client sees; * for "

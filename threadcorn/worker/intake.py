@@ -216,12 +216,15 @@ class Intake:
             environ["REMOTE_ADDR"] = conn.peer
             environ["REMOTE_PORT"] = conn.port
             environ["threadcorn.client_gone"] = conn.is_gone
-            if conn.trusted and (
-                parser.dropped
-                or (parser.memory.seen and not environ.keys().isdisjoint(self._forwarding.keys))
-            ):
+            if conn.trusted:
+                if parser.dropped or (
+                    parser.memory.seen and not environ.keys().isdisjoint(self._forwarding.keys)
+                ):
+                    parser.dropped = False
+                    self._forwarding.apply(environ, head)
+            elif parser.dropped:
                 parser.dropped = False
-                self._forwarding.apply(environ, head)
+                self._forwarding.deny(head)
             if request.length != 0:
                 return self._body(conn, request)
             if self._health is not None and environ["PATH_INFO"] == self._health:

@@ -78,6 +78,7 @@ class WorkerLimits:
                 settings.forwarder_headers,
                 settings.forwarded_hops,
                 settings.forwarded_source,
+                refuse=settings.header_map == "refuse",
             ),
             may_forward=Trust(settings.forwarded_allow_ips),
             proxy_protocol="" if settings.proxy_protocol == "off" else settings.proxy_protocol,

@@ -153,6 +153,7 @@ class Worker:
             head=settings.limit_request_head,
             body=settings.max_body_size,
             header_map=settings.header_map,
+            forwarder=frozenset(name.lower() for name in settings.forwarder_headers),
         )
         watched = limits.forwarding.keys
         memories = [Memory(template(settings, group), watched) for group in boot.groups]

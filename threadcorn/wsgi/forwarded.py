@@ -7,7 +7,7 @@ a field that could matter; from everybody else these fields are ordinary ones th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv6Address, ip_address
 from typing import Any
 
@@ -36,7 +36,13 @@ class Forwarding:
     hands on what the client wrote into the other."""
 
     def __init__(
-        self, secure: Mapping[str, str], names: Iterable[str], hops: int = 0, source: str = "x-forwarded-for"
+        self,
+        secure: Mapping[str, str],
+        names: Iterable[str],
+        hops: int = 0,
+        source: str = "x-forwarded-for",
+        *,
+        refuse: bool = False,
     ) -> None:
         # Who is told to read Forwarded has a proxy that writes it, and that hands X-Forwarded-Proto on as the
         # client wrote it.
@@ -46,6 +52,7 @@ class Forwarding:
             if source != "forwarded"
         }
         self._names = frozenset(name.upper() for name in names) & {"SCRIPT_NAME", "PATH_INFO"}
+        self._refuse = refuse
         self._hops = hops
         self._source = _FORWARDED if source == "forwarded" else _FOR
         #: Keys that make `apply` worth calling.
@@ -89,18 +96,24 @@ class Forwarding:
         if node is not None:
             environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = node
 
-    def _mount(self, environ: dict[str, Any], head: bytes) -> None:
-        said: dict[str, str] = {}
+    def deny(self, head: bytes) -> None:
+        """The same for a peer who may not say it. Raises ProtocolViolation where names with an underscore are
+        refused (`header_map`): the parser has let those pass that a proxy may use."""
+        if self._refuse and any(True for _ in self._said(head)):
+            raise ProtocolViolation(400, "a name with an underscore")
+
+    def _said(self, head: bytes) -> Iterator[tuple[str, str]]:
         for line in head.split(b"\r\n")[1:]:
             raw, _, value = line.partition(b":")
-            if b"_" not in raw:
-                continue
-            name = raw.decode("latin-1").upper()
-            if name not in self._names:
-                continue
+            if b"_" in raw and (name := raw.decode("latin-1").upper()) in self._names:
+                yield name, value.strip(b" \t").decode("latin-1")
+
+    def _mount(self, environ: dict[str, Any], head: bytes) -> None:
+        said: dict[str, str] = {}
+        for name, value in self._said(head):
             if name in said:
                 raise ProtocolViolation(400, f"{name} came twice")
-            said[name] = value.strip(b" \t").decode("latin-1")
+            said[name] = value
         if "PATH_INFO" in said:
             if not said["PATH_INFO"].startswith("/"):
                 raise ProtocolViolation(400, "PATH_INFO does not begin with a slash")
