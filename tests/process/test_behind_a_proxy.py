@@ -136,6 +136,16 @@ GET = b"GET / HTTP/1.1\r\nHost: t\r\n\r\n"
 LINE = b"PROXY TCP4 9.8.7.6 127.0.0.1 1111 80\r\n"
 
 
+@pytest.mark.parametrize("rest", [b"\r\n", b"PATH_INFO: /x\r\nContent-Length: 3\r\n\r\nabc"])
+def test_the_server_itself_is_mounted_nowhere(servers, rest) -> None:
+    with servers("names").connect() as connection:
+        connection.send(b"OPTIONS * HTTP/1.1\r\nHost: t\r\nSCRIPT_NAME: /app\r\n" + rest)
+        reply = connection.reply()
+        assert (reply.status, reply.body) == (200, b"")
+        connection.send(GET)
+        assert connection.reply().status == 200
+
+
 def test_the_announcement_comes_once_and_counts_for_the_whole_connection(servers) -> None:
     with servers("pp").connect() as connection:
         for wire in (LINE + GET, GET):

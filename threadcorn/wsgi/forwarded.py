@@ -63,7 +63,8 @@ class Forwarding:
         self._scheme(environ)
         if self._hops and self._source in environ:
             self._client(environ, environ[self._source])
-        if self._names and b"_" in head:
+        # The target * is no path: it asks the server, wherever an application is mounted.
+        if self._names and b"_" in head and environ["PATH_INFO"] != "*":
             self._mount(environ, head)
 
     def _scheme(self, environ: dict[str, Any]) -> None:
