@@ -192,7 +192,8 @@ class Settings:
     secure_scheme_headers: Mapping[str, str] = row({"X-FORWARDED-PROTOCOL": "ssl",
         "X-FORWARDED-PROTO": "https", "X-FORWARDED-SSL": "on"}, S.SECURITY, _WORKERS, "Fields and the value "
         "of each by which a trusted proxy says that its client came by https. Fields that contradict each "
-        "other are refused.", parse=values.header_values)
+        "other are refused. Of a list the entry of the outermost of forwarded-hops proxies counts.",
+        parse=values.header_values)
     forwarder_headers: tuple[str, ...] = row((), S.SECURITY, _WORKERS, "Fields with an underscore that a "
         "trusted proxy may set: SCRIPT_NAME, PATH_INFO, both or none. Off by default, because a proxy that "
         "does not know of them hands on what the client wrote.", "--forwarder-headers", metavar="NAMES",

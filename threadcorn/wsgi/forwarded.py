@@ -72,12 +72,18 @@ class Forwarding:
             part.strip(" \t").lower() == secure.lower()
             for key, secure in self._secure.items()
             if key in environ
-            for part in environ[key].split(",")
+            for part in self._outermost(environ[key].split(","))
         }
         if len(said) > 1:
             raise ProtocolViolation(400, "the proxy's fields contradict each other about the scheme")
         if said:
             _set_scheme(environ, "https" if said.pop() else "http")
+
+    def _outermost(self, entries: list[str]) -> list[str]:
+        """Where each of the proxies has appended what it saw, the entry of the one that met the client: that
+        the others were asked in another scheme contradicts nothing. A field that fewer appended to must
+        say one thing."""
+        return [entries[-self._hops]] if 0 < self._hops <= len(entries) else entries
 
     def _client(self, environ: dict[str, Any], value: str) -> None:
         # X-Forwarded-For knows no quotes: one that a client opens must not hide what the proxy put behind it.
