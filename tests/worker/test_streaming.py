@@ -106,6 +106,24 @@ def test_one_that_is_there_is_dropped_and_the_next_request_served(
         assert connection.reply().text == "list"
 
 
+@pytest.mark.parametrize(
+    ("size", "limit", "keeps"), [(3, 0, False), (500, 500, True), (501, 500, False), (70_000, 500, False)]
+)
+@pytest.mark.parametrize("chunked", [False, True])
+def test_how_much_is_dropped_does_not_depend_on_how_it_came(
+    size: int, limit: int, keeps: bool, chunked: bool
+) -> None:
+    body = b"x" * size
+    head = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % size
+    wire = b"%x\r\n%s\r\n0\r\n\r\n" % (size, body) if chunked else body
+    with ServerProcess(None, "--stream-body", "--drain-limit", str(limit), source=APP) as running:
+        with running.connect() as connection:
+            connection.send(b"POST /list HTTP/1.1\r\nHost: t\r\n" + head + b"\r\n\r\n" + wire)
+            assert connection.reply().keeps == keeps
+            if keeps:
+                assert connection.get("/read").status == 200
+
+
 @pytest.mark.parametrize("path", ["/read", "/late"])
 def test_one_that_was_read_before_the_answer_keeps_the_connection(server: ServerProcess, path: str) -> None:
     with server.connect() as connection:

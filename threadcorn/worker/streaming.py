@@ -128,26 +128,31 @@ class BodySource:
 
     def drain(self, limit: int) -> bool:
         """Drop what the application left unread, if it is there already and small. False: too much."""
-        self._blocks.clear()
         return self._take_what_is_there(limit, drop=True)
 
     def _take_what_is_there(self, limit: int, *, drop: bool) -> bool:
         conn = self._conn
-        taken = 0
-        while not self.complete and taken <= limit and not (self._expect or self._failed):
+        blocks = self._blocks
+        unread, known = 0, 0  # bytes of the body alone: what is read with its end may be the next request
+        while True:
+            unread += sum(map(len, blocks[known:]))
+            if drop:
+                blocks.clear()
+            known = len(blocks)
+            # A length that was said is judged at once, however much of it is here already.
+            if unread + max(self._left, 0) > limit:
+                return False
+            if self.complete or self._expect or self._failed:
+                return self.complete
             try:
                 conn.rest = conn.rest or conn.recv(RECV)
                 if not conn.rest:
                     raise BodyCut(HALF)
-                taken += len(conn.rest)
                 self._receive()
             except (BlockingIOError, InterruptedError):
                 return False
             except (OSError, ProtocolViolation) as error:
                 self._failed = _told(error)
-            if drop:
-                self._blocks.clear()
-        return self.complete
 
     def began(self) -> None:
         """Nothing but the rest of the final response may be sent from now on: no "100 Continue"."""
