@@ -25,6 +25,7 @@ def servers():
         "nobody": ("--forwarded-allow-ips", ""),
         "net": ("--forwarded-allow-ips", "127.0.0.0/8", "--forwarded-hops", "1"),
         "hops2": ("--forwarded-hops", "2"),
+        "rfc2": ("--forwarded-hops", "2", "--forwarded-source", "forwarded"),
         "rfc": ("--forwarded-hops", "1", "--forwarded-source", "forwarded"),
         "distrust-hops": ("--forwarded-allow-ips", "10.9.9.9", "--forwarded-hops", "1"),
         "names": ("--forwarder-headers", "SCRIPT_NAME,PATH_INFO"),
@@ -114,6 +115,15 @@ TABLE = [
     ("rfc", "/", [("Forwarded", 'for="9.8.7.6:_"')], HERE),
     ("rfc", "/", [("Forwarded", 'for="6.6.6.6, for=9.8.7.6')], STATUS_400),
     ("rfc", "/", [("Forwarded", "for=9.8.7.6;for=6.6.6.6")], STATUS_400),
+    ("rfc2", "/", [("Forwarded", "for=6.6.6.6, for=9.8.7.6, for=10.0.0.1")], CLIENT),
+    ("rfc2", "/", [("Forwarded", 'for=6.6.6.6, x=", for=9.8.7.6, for=10.0.0.1')], STATUS_400),
+    ("rfc2", "/", [("Forwarded", 'for=6.6.6.6, x=", for="[2001:db8::1]", for=10.0.0.1')], STATUS_400),
+    (
+        "rfc2",
+        "/",
+        [("Forwarded", 'x="'), ("Forwarded", "for=9.8.7.6"), ("Forwarded", "for=1.1.1.1")],
+        STATUS_400,
+    ),
     ("rfc", "/", [("X-Forwarded-For", "6.6.6.6")], HERE),
     ("default", "/x", [("SCRIPT_NAME", "/x")], {"SCRIPT_NAME": "", "PATH_INFO": "/x"}),
 ]

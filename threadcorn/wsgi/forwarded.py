@@ -138,7 +138,8 @@ class Forwarding:
 
 
 def _split(text: str, mark: str) -> list[str]:
-    """Cut at `mark`, but not inside quotes."""
+    """Cut at `mark`, but not inside quotes. Raises ProtocolViolation when they do not end: a quote that a
+    client opens would hide what the proxies put behind it, and the client's entries be counted for theirs."""
     parts, begin, quoted, escaped = [], 0, False, False
     for at, char in enumerate(text):
         if escaped:
@@ -150,6 +151,8 @@ def _split(text: str, mark: str) -> list[str]:
         elif char == mark and not quoted:
             parts.append(text[begin:at])
             begin = at + 1
+    if quoted:
+        raise ProtocolViolation(400, "the field Forwarded is malformed")
     parts.append(text[begin:])
     return parts
 
