@@ -94,6 +94,21 @@ def test_a_wedged_worker_is_told_by_every_command() -> None:
         eventually(lambda: pid not in server.workers() and len(server.workers()) == 2)
 
 
+def test_a_worker_that_its_first_request_wedges_has_said_that_it_is_ready() -> None:
+    """Else it counts as one that boots, for as long as that may take, and then as one that did not start."""
+    flags = (*CONTROL, *ADMIN, "--timeout", "120", "--threads", "2")
+    with ServerProcess(None, *flags, source=WEDGE, check_descriptors=False) as server:
+        server.connect().request("/wedge")
+        for _ in range(3):
+            eventually(lambda: facts(server, "/livez")["silent_workers"])
+            (row,) = json.loads(ctl(server, "workers", "--json").out)
+            assert (row["state"], row["running"]) == ("ready", 1)
+            server.connect().request("/wedge")  # it waits in the queue
+            os.kill(row["pid"], signal.SIGKILL)
+            eventually(lambda before=row["pid"]: before not in server.workers() != [])
+        server.kill()
+
+
 def test_scaling_threads_and_recycling() -> None:
     with ServerProcess("tests.kit.apps:hello", *CONTROL, check_descriptors=False) as server:
         (first,) = server.workers()

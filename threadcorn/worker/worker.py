@@ -123,16 +123,16 @@ class Worker:
         if not started:
             return self._failed(ExitCode.BOOT_FAILED, "the system gives no thread (RLIMIT_NPROC, pids.max)")
         faulthandler.cancel_dump_traceback_later()  # the end of a boot that hangs; see arbiter/child.py
-        # Nobody is given anything while he is not READY, and nobody is READY who does not take it.
-        self._acceptor.open()
-        self._handover.open()
+        # All is said before the first request can come: it may be the one that holds the GIL, and a worker
+        # that is wedged unsaid would count as one that boots. What it is given meanwhile waits for it.
         self._telemetry.beat(monotonic_ns())
         self._publish()
         self._telemetry.state(WorkerState.READY)
         boot.worker.booted = True
-        # The first request may be the one that holds the GIL.
         self._stuck.rearm(monotonic_ns())
         self._channel.send(Ready())
+        self._acceptor.open()
+        self._handover.open()
         return None
 
     def _failed(self, code: int, text: str) -> int:
