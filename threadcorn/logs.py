@@ -23,7 +23,18 @@ from threadcorn.errors import ConfigError
 from threadcorn.settings import Settings
 from threadcorn.system.logfile import LogFile, open_log
 
-__all__ = ["ACCESS", "DATE_FORMAT", "ERROR", "FORMAT", "LineHandler", "enable", "owner", "reopen", "setup"]
+__all__ = [
+    "ACCESS",
+    "DATE_FORMAT",
+    "ERROR",
+    "FORMAT",
+    "LineHandler",
+    "enable",
+    "for_stacks",
+    "owner",
+    "reopen",
+    "setup",
+]
 
 ERROR = "threadcorn.error"
 ACCESS = "threadcorn.access"
@@ -188,6 +199,16 @@ def reopen() -> None:
         logging.getLogger(ERROR).error(
             "log file %r cannot be opened again: %s", problem.filename, problem.strerror
         )
+
+
+def for_stacks(logger: logging.Logger) -> int:
+    """The descriptor for what faulthandler writes, which it keeps: the file of the error log, whose number
+    never changes. Else standard error by its number: what the application has made of `sys.stderr` may have
+    none, and the stream of a handler of its own may be closed by the next rotation."""
+    for handler in logger.handlers:
+        if isinstance(handler, LineHandler) and handler.file.path is not None:
+            return handler.file.fileno()
+    return 2
 
 
 def owner(settings: Settings) -> tuple[int, int]:

@@ -27,6 +27,16 @@ def app(environ, start_response):
     return []
 """
 
+WEDGED = """
+import ctypes
+
+def held_here():
+    ctypes.PyDLL(None).sleep(300)  # C code that does not let go of the interpreter
+
+def app(environ, start_response):
+    held_here()
+"""
+
 FAILING = """
 def app(environ, start_response):
     raise ValueError("of the application\\n[2026-01-01 00:00:00 +0000] [1] [INFO] forged")
@@ -165,6 +175,20 @@ def test_captured_output_is_in_the_error_log():
         eventually(lambda: "printed /here\n" in read(server, "error"))
         assert "complained\n" in read(server, "error")
         assert server.out == ""
+
+
+def test_the_stacks_of_a_wedged_worker_are_in_the_error_log():
+    """What it writes while it is silent, and what it writes when it is aborted: standard error is nowhere
+    (`--daemon`), or somewhere else."""
+    flags = ("--error-logfile", "error", "--timeout", "4")
+    with ServerProcess(None, *flags, source=WEDGED, check_descriptors=False) as server:
+        (pid,) = server.workers()
+        server.connect().request("/")
+        eventually(lambda: "Timeout (" in read(server, "error"))
+        eventually(lambda: "Fatal Python error: Aborted" in read(server, "error"))
+        eventually(lambda: f"Worker left (pid: {pid}" in read(server, "error"))
+        assert read(server, "error").count("in held_here\n") == 2
+        assert server.log == ""
 
 
 def test_what_an_application_raises_cannot_forge_a_line():

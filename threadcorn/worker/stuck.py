@@ -30,6 +30,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from threadcorn.http1.response import error_response
+from threadcorn.logs import for_stacks
 from threadcorn.system.interrupt import cancel, cpu_ns, interrupt
 from threadcorn.worker.connection import Connection
 from threadcorn.wsgi.gateway import ClientGone
@@ -372,8 +373,7 @@ def _fitting(report: dict[str, Any]) -> str:
 
 
 def _stream(log: logging.Logger) -> Any:
-    """Where the error log goes, as something with a descriptor. Else standard error by its number: what the
-    application has made of `sys.stderr` may have none, and what it has closed or detached cannot be asked."""
+    """Where the error log goes, as something with a descriptor, or as a descriptor."""
     for handler in log.handlers:
         stream = getattr(handler, "stream", None)
         try:
@@ -381,4 +381,4 @@ def _stream(log: logging.Logger) -> Any:
                 return stream
         except (OSError, ValueError, AttributeError, io.UnsupportedOperation):
             continue
-    return 2
+    return for_stacks(log)

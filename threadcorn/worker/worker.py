@@ -20,6 +20,7 @@ from typing import Any
 from threadcorn.errors import ExitCode, explain
 from threadcorn.http1.memory import Memory
 from threadcorn.http1.parser import HeadParser, Limits
+from threadcorn.logs import for_stacks
 from threadcorn.messages import (
     Drain,
     Draining,
@@ -103,7 +104,7 @@ class Worker:
         boot = self._boot
         # Off first: enabled in the arbiter, it would believe in handlers that the fork has taken off.
         faulthandler.disable()
-        faulthandler.enable(2, all_threads=True)  # by number: `sys.stderr` may be a preloaded application's
+        faulthandler.enable(for_stacks(self._log), all_threads=True)
         self._telemetry.state(WorkerState.BOOTING)
         self._channel.send(Hello(os.getpid()))
         part_at_fork(boot.berths, boot.groups)
