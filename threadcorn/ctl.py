@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import json
 import os
 import socket
@@ -19,6 +20,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from threadcorn.logs import printable
 from threadcorn.system.poller import Waiter
 from threadcorn.system.signals import Sig, SignalReader
 
@@ -98,13 +100,11 @@ class Server:
 
     def reports(self) -> list[Facts]:
         """What the threads of all workers do. One that is wedged has an `error` in place of `threads`."""
-        asked = self.ask("ask")
-        until = time.monotonic() + REPORTS
-        while True:
-            found: list[Facts] = self.ask("report", token=asked["token"])
-            if len(found) >= len(asked["asked"]) or time.monotonic() >= until:
-                break
+        asked, until = self.ask("ask"), time.monotonic() + REPORTS
+        found: list[Facts] = []
+        while len(found) < len(asked["asked"]) and time.monotonic() < until:
             time.sleep(PAUSE)
+            found = self.ask("report", token=asked["token"])
         heard = {report["pid"] for report in found}
         found += [who | {"error": "does not answer"} for who in asked["asked"] if who["pid"] not in heard]
         return sorted(found, key=lambda report: (report["slot"], report["pid"]))
@@ -115,9 +115,8 @@ class Server:
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[i]) for row in (heads, *rows)) for i in range(len(heads))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-             for row in (heads, *rows)]  # fmt: skip
-    return "\n".join(lines)
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+                     for row in (heads, *rows))  # fmt: skip
 
 
 def _seconds(value: float | None) -> str:
@@ -159,10 +158,8 @@ def _status(server: Server, args: argparse.Namespace) -> Outcome:
         for name in ("exits", "recycles")
         if facts[name]
     ]
-    if any(facts["shed"].values()):
-        lines.append(
-            "refused for overload: " + ", ".join(f"{why} {n}" for why, n in facts["shed"].items() if n)
-        )
+    shed = ", ".join(f"{why} {n}" for why, n in facts["shed"].items() if n)
+    lines += [f"refused for overload: {shed}"] if shed else []
     lines += [f"NOTE: {note}" for note in facts["notes"]]
     return (OK if facts["ready"] else NO), facts, "\n".join(lines)
 
@@ -199,8 +196,7 @@ _WORKER_COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
 
 
 def _workers(server: Server, args: argparse.Namespace) -> Outcome:
-    rows = server.ask("workers")
-    return OK, rows, _worker_table(rows)
+    return OK, (rows := server.ask("workers")), _worker_table(rows)
 
 
 def _worker_table(rows: Sequence[Facts]) -> str:
@@ -239,8 +235,8 @@ def _request_table(rows: Sequence[Facts]) -> str:
 
 
 def _who(report: Facts) -> str:
-    trouble = report.get("error")
-    return f"worker {report['pid']} (slot {report['slot']})" + (f": {trouble}" if trouble else "")
+    trouble = f": {report['error']}" if "error" in report else ""
+    return f"worker {report['pid']} (slot {report['slot']}){trouble}"
 
 
 def _stacks(server: Server, args: argparse.Namespace) -> Outcome:
@@ -263,8 +259,7 @@ def _why(server: Server, args: argparse.Namespace) -> Outcome:
     lines = []
     for report in reports:
         lines.append(_who(report))
-        for at, text in report["why"]:
-            lines.append(f"  {time.strftime('%H:%M:%S', time.localtime(at))} {text}")
+        lines += [f"  {time.strftime('%H:%M:%S', time.localtime(at))} {text}" for at, text in report["why"]]
         if not report["why"] and "error" not in report:
             lines.append("  no decision so far")
     return OK, reports, "\n".join(lines) or "no worker is ready"
@@ -317,7 +312,7 @@ def _config(server: Server, args: argparse.Namespace) -> Outcome:
 
 
 def _top(server: Server, args: argparse.Namespace) -> Outcome:
-    if args.once or args.json or not sys.stdout.isatty():
+    if args.once or args.json or sys.stdout is None or not sys.stdout.isatty():
         facts = server.ask("status")
         return OK, facts, _screen(facts, None, 0.0)
     try:
@@ -425,22 +420,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         with Server(path) as server:
             code, data, text = COMMANDS[args.command][0](server, args)
     except Trouble as trouble:
-        print(f"threadcornctl: {trouble}", file=sys.stderr)
+        print(f"threadcornctl: {printable(str(trouble))}", file=sys.stderr)
         if args.json:
-            print(json.dumps({"error": str(trouble)}))
+            _print(json.dumps({"error": str(trouble)}))
         return trouble.code
     except KeyboardInterrupt:
         return INTERRUPTED
+    said = not text or _print(json.dumps(data) if args.json else text)
+    return code if said else code or NO
+
+
+def _print(text: str) -> bool:
+    """False if it was not. An output may not know the letters of an application, a terminal obey them."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        if text:
-            print(json.dumps(data) if args.json else text, flush=True)
+        print(printable(text), flush=True)
     except OSError as error:
         # Python would try again at its end, and say so in a way of its own.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):  # that is `| head`, who has seen enough
             print(f"threadcornctl: standard output: {error.strerror}", file=sys.stderr)
-            return code or NO
-    return code
+            return False
+    return True
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ __all__ = [
     "enable",
     "for_stacks",
     "owner",
+    "printable",
     "reopen",
     "setup",
 ]
@@ -72,6 +73,11 @@ _DICT_DEFAULTS: dict[str, Any] = {
 }
 
 
+def printable(text: str) -> str:
+    """`text` with its control characters as \\xNN; newlines and tabs stay."""
+    return text.translate(_CONTROLS)
+
+
 class LineFormatter(logging.Formatter):
     """One record, one line at the left edge."""
 
@@ -79,7 +85,7 @@ class LineFormatter(logging.Formatter):
         super().__init__(FORMAT, DATE_FORMAT)
 
     def format(self, record: logging.LogRecord) -> str:
-        return super().format(record).rstrip().translate(_CONTROLS).replace("\n", "\n  ")
+        return printable(super().format(record).rstrip()).replace("\n", "\n  ")
 
 
 class LineHandler(logging.Handler):

@@ -292,6 +292,50 @@ def test_top_without_a_terminal_is_printed_once() -> None:
         assert "1/1 workers" in ctl(server, "top").out
 
 
+STRANGE = """
+import pathlib
+
+def für_müller():
+    pathlib.Path("in").touch()
+    while not pathlib.Path("go").exists():
+        pathlib.Path("go").exists()  # für Müller
+
+def app(environ, start):
+    für_müller()
+    start("200 OK", [("Content-Length", "2")])
+    return [b"ok"]
+"""
+
+
+def test_what_is_printed_suits_who_reads_it() -> None:
+    """Standard output that knows ASCII only, is closed or full; a terminal that obeys what it is told."""
+    with ServerProcess(None, *CONTROL, source=STRANGE, check_descriptors=False) as server:
+        server.connect().request("/")
+        eventually((server.directory / "in").exists)
+        command = [sys.executable, "-m", "threadcorn.ctl", "-s", "control.sock"]
+
+        def run(*words: str, out: str = "", encoding: str = "utf-8") -> subprocess.CompletedProcess[str]:
+            line = " ".join([*command, *words, out])
+            env = environment({"PYTHONIOENCODING": encoding})
+            return subprocess.run(line, shell=True, cwd=server.directory, env=env, text=True,
+                                  capture_output=True, timeout=20, check=False)  # fmt: skip
+
+        stacks = run("stacks", encoding="ascii")
+        assert (stacks.returncode, stacks.stderr) == (0, "")
+        assert r"in f\xfcr_m\xfcller" in stacks.stdout
+        closed = run("top", out=">&-")
+        assert (closed.returncode, closed.stderr) == (0, "")
+        full = run("--json", "recycle", "99", out=">/dev/full")
+        assert full.returncode == 1
+        assert "Traceback" not in full.stderr
+        (server.directory / "application.py").write_text(r"raise ValueError('\x1b[2Jgone')")
+        failed = run("reload", "--wait")
+        assert failed.returncode == 1
+        assert r"\x1B[2Jgone" in failed.stdout
+        assert "\x1b" not in failed.stdout
+        (server.directory / "go").touch()
+
+
 def test_stop() -> None:
     with ServerProcess("tests.kit.apps:hello", *CONTROL) as server:
         assert ctl(server, "stop").code == 0
