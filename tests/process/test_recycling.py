@@ -108,6 +108,34 @@ def test_a_limit_below_the_size_of_an_idle_worker_is_given_up() -> None:
         assert server.get("/").status == 200
 
 
+GREEDY = """
+def app(environ, start):
+    held = bytearray(int(environ["QUERY_STRING"] or 0))
+    while held:
+        pass
+    start("200 OK", [("Content-Length", "0")])
+    return []
+"""
+
+
+def test_a_worker_above_the_hard_limit_is_no_timeout_in_the_log() -> None:
+    """Whoever looks for timeouts would look for what hangs."""
+    with ServerProcess(
+        None,
+        *("--max-worker-memory-hard", "200m", "--memory-measure", "rss", "--probe-interval", "0.1"),
+        source=GREEDY,
+        check_descriptors=False,
+        tolerate=["Fatal Python error"],
+    ) as server:
+        (pid,) = server.workers()
+        server.connect().request(f"/?{300 << 20}")
+        eventually(lambda: f"Worker ended by force (pid: {pid}, slot: 0): " in server.log)
+        assert "above the hard limit 200 MiB; aborting it" in server.log
+        assert "TIMEOUT" not in server.log
+        eventually(lambda: pid not in server.workers() != [])
+        assert server.get("/").status == 200
+
+
 def test_a_worker_lives_for_its_lifetime() -> None:
     with ServerProcess(
         "tests.kit.apps:hello",

@@ -126,9 +126,9 @@ class World:
         self.dead.add(age)
         return self.tell(e.Exited(age, cause))
 
-    def judged(self, age: int) -> list[e.Command]:
+    def judged(self, age: int, verdict: e.Verdict = e.Verdict.SILENT) -> list[e.Command]:
         self.alive[age].judged = True
-        return self.tell(e.Judged(age, e.Verdict.KILL, "no heartbeat for 31 s"))
+        return self.tell(e.Judged(age, verdict, "no heartbeat for 31 s"))
 
     def reload(self, workers: int | None = None, rules: Rules | None = None) -> list[e.Command]:
         self.asked += 1

@@ -274,7 +274,7 @@ class Arbiter:
         self._there.tick(now)
         for handle, seconds in self._pulse.silent(self._staff, now, self.settings.timeout):
             reason = self._operations.silence(handle, seconds)
-            self._tell(e.Judged(handle.age, e.Verdict.KILL, f"{reason} (timeout)"))
+            self._tell(e.Judged(handle.age, e.Verdict.SILENT, f"{reason} (timeout)"))
 
     # -- signals -----------------------------------------------------------------------------------------
 

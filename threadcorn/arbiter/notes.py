@@ -33,6 +33,8 @@ SENTENCES: Mapping[What, tuple[int, str]] = {
         "Worker (pid: {pid}, slot: {slot}) did not start: {cause}; {replaced}{text}",
     ),
     What.WORKER_CONDEMNED: (_CRIT, "WORKER TIMEOUT (pid: {pid}, slot: {slot}): {reason}; aborting it"),
+    # Not a timeout: whoever looks for those should not find it.
+    What.WORKER_OUTLAWED: (_CRIT, "Worker ended by force (pid: {pid}, slot: {slot}): {reason}; aborting it"),
     What.WORKER_KILLED: (_WARN, "Killing worker (pid: {pid}, slot: {slot}): it did not leave in time"),
     What.WORKER_UNKILLABLE: (
         _ERROR,

@@ -173,7 +173,8 @@ class Crew:
             reason = reason or f"not ready within {seconds:.3g} seconds (boot_timeout)"
         incarnation.reason = reason or incarnation.reason or "it did not leave"
         incarnation.deadline = self.now + LAST_WORDS
-        self.note(What.WORKER_CONDEMNED, incarnation, reason=incarnation.reason)
+        what = What.WORKER_OUTLAWED if incarnation.outlaw else What.WORKER_CONDEMNED
+        self.note(what, incarnation, reason=incarnation.reason)
         self._say(e.Kill(incarnation.age, Force.ABRT))
 
     def _kill(self, incarnation: Incarnation, reason: str) -> None:

@@ -79,7 +79,8 @@ class Verdict(Enum):
     """What the health policy says of a worker; FINE is not told."""
 
     RECYCLE = "replace it when its successor is ready"
-    KILL = "it makes no progress: end it"
+    SILENT = "it makes no progress: end it"
+    KILL = "it has done what it must not: end it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +260,8 @@ class What(Enum):
     WORKER_LEFT = "worker left"
     WORKER_CRASHED = "worker crashed"
     WORKER_NOT_READY = "worker died before it was ready"
-    WORKER_CONDEMNED = "worker is ended by force"
+    WORKER_CONDEMNED = "worker is ended by force: its time is up"
+    WORKER_OUTLAWED = "worker is ended by force: a limit, or a fault"
     WORKER_KILLED = "worker did not leave in time"
     WORKER_UNKILLABLE = "worker does not die"
     RECYCLE_ASKED = "worker to be replaced"

@@ -131,8 +131,8 @@ TABLE: dict[tuple[State, Happening], tuple[State | None, Act]] = {
 class Incarnation:
     """The record: what it is, what is wanted of it, since when, and why it died."""
 
-    __slots__ = ("age", "born", "deadline", "failed", "generation", "kills", "pid", "ready_at", "reason",
-                 "recycle", "slot", "state", "unborn")  # fmt: skip
+    __slots__ = ("age", "born", "deadline", "failed", "generation", "kills", "outlaw", "pid", "ready_at",
+                 "reason", "recycle", "slot", "state", "unborn")  # fmt: skip
 
     def __init__(self, age: int, slot: int, generation: int, now: float, deadline: float) -> None:
         self.age = age
@@ -147,6 +147,7 @@ class Incarnation:
         self.recycle: str | None = None  # why it is to be replaced
         self.reason = ""  # why it drains or dies
         self.unborn = False  # it was ended because it would not become ready
+        self.outlaw = False  # it is ended for what it did, not for the time it took
         self.kills = 0
 
     def __repr__(self) -> str:

@@ -136,8 +136,9 @@ class Supervisor:
         self._step(self.crew[event.age], Happening.EXITED, event.cause)
 
     def _judged(self, event: e.Judged) -> None:
-        kill = event.verdict is e.Verdict.KILL
-        self._step(self.crew[event.age], Happening.CONDEMN if kill else Happening.RECYCLE, event.reason)
+        incarnation, recycle = self.crew[event.age], event.verdict is e.Verdict.RECYCLE
+        incarnation.outlaw = event.verdict is e.Verdict.KILL
+        self._step(incarnation, Happening.RECYCLE if recycle else Happening.CONDEMN, event.reason)
 
     def _queues_empty(self, _: e.QueuesEmpty) -> None:
         if self.leaving is not None:
