@@ -31,6 +31,7 @@ __all__ = [
     "LineHandler",
     "enable",
     "for_stacks",
+    "named_file",
     "owner",
     "printable",
     "reopen",
@@ -211,10 +212,16 @@ def for_stacks(logger: logging.Logger) -> int:
     """The descriptor for what faulthandler writes, which it keeps: the file of the error log, whose number
     never changes. Else standard error by its number: what the application has made of `sys.stderr` may have
     none, and the stream of a handler of its own may be closed by the next rotation."""
+    file = named_file(logger)
+    return 2 if file is None else file.fileno()
+
+
+def named_file(logger: logging.Logger) -> LogFile | None:
+    """The file of --error-logfile; None where that is a standard stream, or a log config decides."""
     for handler in logger.handlers:
         if isinstance(handler, LineHandler) and handler.file.path is not None:
-            return handler.file.fileno()
-    return 2
+            return handler.file
+    return None
 
 
 def owner(settings: Settings) -> tuple[int, int]:

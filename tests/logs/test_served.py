@@ -177,6 +177,23 @@ def test_captured_output_is_in_the_error_log():
         assert server.out == ""
 
 
+def test_what_an_application_writes_to_wsgi_errors_is_in_the_error_log():
+    """Flask logs there: with --daemon its tracebacks would be nowhere. Also after a rotation."""
+    with ServerProcess(None, "--error-logfile", "error", source=PRINTING) as server:
+        assert server.get("/").status == 200
+        assert "complained\n" in read(server, "error")
+        os.rename(server.directory / "error", server.directory / "error.1")
+        server.signal(SIGUSR1)
+        eventually((server.directory / "error").exists)
+
+        def moved() -> bool:
+            server.get("/")
+            return "complained\n" in read(server, "error")
+
+        eventually(moved)
+        assert server.log == ""
+
+
 def test_the_stacks_of_a_wedged_worker_are_in_the_error_log():
     """What it writes while it is silent, and what it writes when it is aborted: standard error is nowhere
     (`--daemon`), or somewhere else."""

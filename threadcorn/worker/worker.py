@@ -20,7 +20,7 @@ from typing import Any
 from threadcorn.errors import ExitCode, explain
 from threadcorn.http1.memory import Memory
 from threadcorn.http1.parser import HeadParser, Limits
-from threadcorn.logs import for_stacks
+from threadcorn.logs import for_stacks, named_file
 from threadcorn.messages import (
     Drain,
     Draining,
@@ -56,7 +56,7 @@ from threadcorn.worker.stuck import Stuck
 from threadcorn.worker.telemetry import Telemetry
 from threadcorn.worker.tuner import Tuner
 from threadcorn.worker.vaulted import Deposits
-from threadcorn.wsgi.environ import template
+from threadcorn.wsgi.environ import ErrorStream, template
 
 #: Seconds between two ticks of the caretaker while it watches a leader, and while there is nothing to watch.
 TICK = 0.01
@@ -157,7 +157,9 @@ class Worker:
             forwarder=frozenset(name.lower() for name in settings.forwarder_headers),
         )
         watched = limits.forwarding.keys
-        memories = [Memory(template(settings, group), watched) for group in boot.groups]
+        file = named_file(self._log)
+        errors = ErrorStream(None if file is None else file.write)
+        memories = [Memory(template(settings, group, errors=errors), watched) for group in boot.groups]
         self._reactor = Reactor(limits)
         leave_clients(self._reactor)
         self._deposits = (

@@ -7,7 +7,7 @@ worker adds the peer and `wsgi.input`.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from threadcorn import __version__
@@ -34,13 +34,19 @@ class Listener(Protocol):
 
 
 class ErrorStream:
-    """`wsgi.errors`: standard error, as it is at the time of the write.
+    """`wsgi.errors`: the error log by its `put`, else standard error, as it is at the time of the write.
 
     An application that reports a fault must not get another one because the disk of the log is full or
     the pipe of the supervisor is closed; PEP 3333 gives it no means to handle that.
     """
 
+    def __init__(self, put: Callable[[bytes], object] | None = None) -> None:
+        self._put = put  # must not raise
+
     def write(self, text: str) -> int:
+        if self._put is not None:
+            self._put(text.encode("utf-8", "backslashreplace"))
+            return len(text)
         stream = sys.stderr
         if stream is not None:
             try:
@@ -62,7 +68,9 @@ class ErrorStream:
                 pass
 
 
-def template(settings: Settings, listener: Listener, scheme: str = "http") -> dict[str, Any]:
+def template(
+    settings: Settings, listener: Listener, scheme: str = "http", errors: ErrorStream | None = None
+) -> dict[str, Any]:
     """The constants of all requests that come in at `listener`.
 
     SERVER_NAME and SERVER_PORT are those of the listener, never of a field of the request, and never
@@ -74,7 +82,7 @@ def template(settings: Settings, listener: Listener, scheme: str = "http") -> di
     return {
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": scheme,
-        "wsgi.errors": ErrorStream(),
+        "wsgi.errors": errors or ErrorStream(),
         "wsgi.multithread": settings.threads != 1,
         "wsgi.multiprocess": settings.workers != 1,
         "wsgi.run_once": False,
