@@ -3,8 +3,11 @@ from __future__ import annotations
 import configparser
 import socket
 import subprocess
+from contextlib import suppress
+from signal import SIGHUP
 
 from tests.examples.driving import EXAMPLES
+from tests.kit.eventually import eventually
 from tests.kit.server import ServerProcess, run_cli
 from tests.kit.tools import need
 
@@ -25,6 +28,24 @@ def test_systemd_is_told_when_the_server_is_ready_and_when_it_stops(tmp_path):
             assert server.get("/").status == 200
             server.stop()
         wait_for(listener, "STOPPING=1")
+
+
+def test_what_a_busy_systemd_has_no_room_for_comes_later(tmp_path):
+    """Without its READY a service is ended, and without RELOADING a reload is never over."""
+    path = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(path)
+        listener.settimeout(20)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as others, suppress(BlockingIOError):
+            others.setblocking(False)
+            while others.sendto(b"STATUS=of another service", path):
+                pass
+        with ServerProcess(env={"NOTIFY_SOCKET": path}) as server:
+            server.signal(SIGHUP)
+            eventually(lambda: "Reloaded: generation 2" in server.log)
+            for word in ("READY=1", "RELOADING=1", "READY=1"):
+                wait_for(listener, word)
+            server.stop()
 
 
 def test_the_units_command_line_is_valid(tmp_path):

@@ -10,6 +10,7 @@ service with the STOPPING of a successor that has failed.
 from __future__ import annotations
 
 import os
+from collections import deque
 from time import monotonic_ns
 
 from threadcorn.policy.events import Milestone
@@ -19,6 +20,8 @@ __all__ = ["Systemd"]
 
 #: Seconds between two sendings of STATUS, which changes with every request.
 PERIOD = 5.0
+#: Seconds until what systemd had no room for is sent again, and what our last words may take.
+AGAIN, LAST = 0.2, 1.0
 
 
 class Systemd:
@@ -35,6 +38,10 @@ class Systemd:
         # Twice as often as it must be: one late turn is no reason to be shot.
         self._every = usec / 2e6
         self._next_food = 0.0
+        # What systemd acts upon, in its order. Lost for want of room, READY would cost the service its life.
+        # Bounded: the socket may be gone.
+        self._owed: deque[str] = deque(maxlen=8)
+        self._next_try = 0.0
 
     @property
     def silent(self) -> bool:
@@ -45,8 +52,10 @@ class Systemd:
         self._speaks = True
 
     def next(self) -> float | None:
-        """When the watchdog is due."""
-        return self._next_food if self._every and not self.silent else None
+        """When the watchdog is due, or what could not be sent."""
+        due = [self._next_food] if self._every else []
+        due += [self._next_try] if self._owed else []
+        return None if self.silent else min(due, default=None)
 
     def worker_ready(self) -> None:
         """The first one makes us ready: requests are answered from now on."""
@@ -70,18 +79,27 @@ class Systemd:
     def moved(self, pid: int) -> None:
         """A successor serves. Nothing of ours counts after that, so STOPPING must not follow."""
         self._send(f"MAINPID={pid}", "READY=1", "STATUS=serving")
+        self._pay(LAST)
         self._speaks = False
 
     def turn(self, now: float, status: str) -> None:
         """Once a turn of the loop."""
+        if self._owed and now >= self._next_try:
+            self._next_try = now + AGAIN
+            self._pay()
         if self._every and now >= self._next_food:
             self._next_food = now + self._every
-            self._send("WATCHDOG=1")
+            notify_systemd(self._path, "WATCHDOG=1")
         if self._ready and now >= self._next_status and status != self._status:
             self._next_status = now + PERIOD
             self._status = status
-            self._send(f"STATUS={status}")
+            notify_systemd(self._path, f"STATUS={status}")
 
     def _send(self, *states: str) -> None:
         if not self.silent:
-            notify_systemd(self._path, *states)
+            self._owed.append("\n".join(states))
+            self._pay()
+
+    def _pay(self, patience: float = 0.0) -> None:
+        while self._owed and notify_systemd(self._path, self._owed[0], patience=patience):
+            self._owed.popleft()

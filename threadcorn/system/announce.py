@@ -166,14 +166,15 @@ def write_ready(fd: int, addresses: Iterable[str]) -> bool:
     return True
 
 
-def notify_systemd(path: str | None, *states: str) -> bool:
-    """sd_notify(3) without the library: one datagram. False without NOTIFY_SOCKET, or if it failed."""
+def notify_systemd(path: str | None, *states: str, patience: float = 0.0) -> bool:
+    """sd_notify(3) without the library: one datagram. False without NOTIFY_SOCKET, or if it failed. A busy
+    systemd has a full queue: nobody waits for that unless there is `patience`."""
     if not path:
         return False
     address = "\0" + path[1:] if path.startswith("@") else path
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-            sender.settimeout(1.0)  # a full queue of a busy systemd must not stop the server
+            sender.settimeout(patience)
             sender.sendto("\n".join(states).encode(), address)
     except OSError:
         return False
