@@ -57,6 +57,23 @@ def test_looking(tmp_path: object) -> None:
         assert held.reply().status == 200
 
 
+def test_many_threads_are_told_with_their_stacks() -> None:
+    """Also when all of them hang: that is when somebody asks."""
+    flags = (*CONTROL, "--threads", "64")
+    with ServerProcess("tests.kit.apps:gate", *flags, check_descriptors=False) as server:
+        for number in range(48):
+            server.connect().request(f"/hold/{number}")
+        eventually(lambda: all((server.directory / f"{number}.in").exists() for number in range(48)))
+        (report,) = json.loads(ctl(server, "stacks", "--json").out)
+        assert "error" not in report
+        running = [thread for thread in report["threads"] if thread["running"]]
+        assert (len(report["threads"]), len(running)) == (64, 48)
+        assert all("in gate" in "".join(thread["stack"]) for thread in running)
+        assert {row["verdict"] for row in json.loads(ctl(server, "requests", "--json").out)} == {"waiting"}
+        for number in range(48):
+            (server.directory / f"{number}.go").touch()
+
+
 WEDGE = """
 import ctypes
 

@@ -215,7 +215,7 @@ class Control:
         if not isinstance(message, Reported):
             return False
         try:
-            said = json.loads(message.text)
+            said = message.unpack()
         except ValueError:
             said = {"error": "the report was too long"}
         self._reports[handle.age] = (message.token, said)

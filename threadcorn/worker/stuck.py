@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import faulthandler
 import io
-import json
 import logging
 import os
 import socket
@@ -31,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from threadcorn.http1.response import error_response
 from threadcorn.logs import for_stacks
+from threadcorn.messages import Reported
 from threadcorn.system.interrupt import cancel, cpu_ns, interrupt
 from threadcorn.worker.connection import Connection
 from threadcorn.wsgi.gateway import ClientGone
@@ -361,12 +361,12 @@ def _verdict(before: int | None, after: int | None, seconds: float) -> str:
 
 
 def _fitting(report: dict[str, Any]) -> str:
-    """As JSON, short enough for one message: stacks lose their outer frames first."""
+    """Packed, short enough for one message: stacks lose their outer frames first."""
     most = DEEPEST
     while True:
-        text = json.dumps(report)
-        if len(text) < 15_000 or most == 0:
-            return text
+        text = Reported.pack(report)
+        if text is not None or most == 0:
+            return text or ""
         most //= 2
         for row in report["threads"]:
             row["stack"] = row["stack"][-most:] if most else []
