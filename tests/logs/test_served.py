@@ -42,6 +42,16 @@ def app(environ, start_response):
     raise ValueError("of the application\\n[2026-01-01 00:00:00 +0000] [1] [INFO] forged")
 """
 
+CLOSING = """
+class Closing(list):
+    def close(self):
+        raise ValueError("of its close")
+
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Length", "0")])
+    return Closing([])
+"""
+
 CONFIGURING = (
     """
 import logging.config
@@ -217,6 +227,14 @@ def test_what_an_application_raises_cannot_forge_a_line():
         )
         assert not re.search(r"^\[2026-01-01", log, re.MULTILINE)
         assert re.search(r"^  ValueError: of the application$", log, re.MULTILINE)
+
+
+def test_a_close_that_fails_is_told_with_its_request():
+    """The traceback alone may be all of a library."""
+    with ServerProcess(source=CLOSING) as server:
+        assert server.get("/report?x=1").status == 200
+        eventually(lambda: "Exception in close() of the response to GET /report?x=1 HTTP/1.1\n" in server.log)
+        assert "ValueError: of its close\n" in server.log
 
 
 def test_a_log_in_a_missing_directory_is_one_sentence_and_exit_code_2():

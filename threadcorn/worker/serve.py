@@ -93,7 +93,7 @@ class Service:
                 else:
                     response.deliver(result)
             else:
-                self._deliver(response, result)
+                self._deliver(request, response, result)
             status = response.status
         except BaseException as error:  # noqa: BLE001 - whatever it is, it has one outcome
             status = self._failed(conn, request, response, error)
@@ -175,7 +175,7 @@ class Service:
                 response.close_after()
             if result.__class__ is list:  # nothing of the application runs any more
                 watch.ended(monotonic_ns(), cpu())
-            self._deliver(response, result)
+            self._deliver(request, response, result)
             outcome = response.status
             late = self._left(conn, guard)
         except BaseException as error:  # noqa: BLE001 - whatever it is, it has one outcome
@@ -222,7 +222,7 @@ class Service:
             conn.broken = True  # the answer has been given, or cannot be completed
         return late
 
-    def _deliver(self, response: Response, result: Iterable[bytes]) -> None:
+    def _deliver(self, request: Request, response: Response, result: Iterable[bytes]) -> None:
         try:
             response.deliver(result)
         finally:
@@ -232,7 +232,7 @@ class Service:
                     close()
                 except BaseException:  # noqa: BLE001 - whatever it is, it has one outcome
                     # The response has ended, or is about to be reported as failed with its own reason.
-                    self._log.exception("Exception in close() of a response")
+                    self._log.exception("Exception in close() of the response to %s", printable(request.line))
 
     def _failed(self, conn: Connection, request: Request, response: Response, error: BaseException) -> str:
         line = printable(request.line)
