@@ -102,9 +102,9 @@ DOORS: dict[str, tuple[str, ...]] = {
     "os.popen": (),
     "os.kill": ("system/spawn.py",),
     "os.killpg": ("system/spawn.py",),
-    "os.environ": ("cli.py", "ctl.py", "__main__.py", "app/*"),
+    "os.environ": ("cli.py", "ctl/__init__.py", "__main__.py", "app/*"),
     "os.environb": (),
-    "os.getenv": ("cli.py", "ctl.py", "__main__.py", "app/*"),
+    "os.getenv": ("cli.py", "ctl/__init__.py", "__main__.py", "app/*"),
     "os.putenv": (),
     # No door at all: the arbiter has no event-loop framework, and nothing here starts a second
     # kind of process or thread beside ours.

@@ -368,6 +368,16 @@ def test_the_command_line_is_judged() -> None:
     assert run_cli("-s", "x", "dance", module="threadcorn.ctl").code == 2
     for pause in ("0", "-1", "nan"):  # as fast as it can, at the cost of a server that has trouble
         assert run_cli("-s", "x", "top", "--interval", pause, module="threadcorn.ctl").code == 2
+    for timeout in ("-1", "nan", "inf"):  # it would order the reload, and not wait for it, or for ever
+        command = ("-s", "x", "reload", "--wait", "--timeout", timeout)
+        assert run_cli(*command, module="threadcorn.ctl").code == 2
+
+
+def test_the_socket_as_the_log_writes_it() -> None:
+    with ServerProcess("tests.kit.apps:hello", "--control-socket", "unix:control.sock") as server:
+        path = f"unix:{server.directory / 'control.sock'}"
+        done = run_cli("-s", path, "status", module="threadcorn.ctl")
+        assert done.code == 0, done.err
 
 
 def test_nonsense_is_answered_and_harms_nobody() -> None:

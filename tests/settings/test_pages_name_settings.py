@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from threadcorn.ctl import _parser
+from threadcorn.ctl import parser
 from threadcorn.settings import ALIASES, ROWS
 from threadcorn.settings.foreign import FOREIGN
 
@@ -43,7 +43,7 @@ NO_SETTINGS = {
 
 
 def of_threadcornctl() -> set[str]:
-    return set(FLAG.findall(" ".join(_every_help(_parser()))))
+    return set(FLAG.findall(" ".join(_every_help(parser()))))
 
 
 def _every_help(parser) -> list[str]:

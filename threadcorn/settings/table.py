@@ -238,7 +238,7 @@ class Settings:
         "/readyz, /metrics, /status and a page: HOST:PORT or unix:PATH. Keep it away from the world. "
         "Default: none.", "--admin-bind", metavar="ADDRESS")
     control_socket: str | None = row(None, S.HEALTH, _RESTART, "Unix socket for threadcornctl, made with "
-        "mode 0600. Default: none.", "--control-socket", metavar="PATH")
+        "mode 0600. Default: none.", "--control-socket", metavar="PATH", parse=values.unix_path)
     health_path: str | None = row(None, S.HEALTH, _WORKERS, "A path that the worker answers itself, with 200 "
         "and without the application, also when all threads are stuck. Default: none.", "--health-path",
         metavar="PATH", parse=values.path_of_url)

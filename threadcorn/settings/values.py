@@ -156,6 +156,12 @@ def file_name(value: Any) -> str | None:
     return name
 
 
+def unix_path(value: Any) -> str | None:
+    """The path of a Unix socket, with or without the `unix:` that other settings want there."""
+    path = optional_text(value)
+    return None if path is None else path.removeprefix("unix:")
+
+
 def optional(parser: Parser) -> Parser:
     return lambda value: None if value is None or value == "" else parser(value)
 
