@@ -295,6 +295,21 @@ class TestResponses:
             assert len(queued) == 1
             assert 0 < queued[0] < 1 << 20
 
+    @pytest.mark.parametrize("bind", ["127.0.0.1:0", "unix"])
+    def test_reader_that_is_fast_enough_goes_on_beyond_the_timeout(self, bind: str) -> None:
+        """The kernel asks for more by the hundred kilobytes; meanwhile the client takes what lies there."""
+        rate, seconds = 60_000, 1
+        with ServerProcess(None, "--write-timeout", str(seconds), source=APP, bind=bind) as server:
+            with server.connect(receive_buffer=4096) as client:
+                client.send(b"GET /big HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+                received, began = 0, time.monotonic()
+                while received < rate * seconds * 3:
+                    received += len(client.sock.recv(rate // 20))
+                    time.sleep(max(0.0, began + received / rate - time.monotonic()))  # its pace
+                while data := client.sock.recv(1 << 16):
+                    received += len(data)
+            assert received > 10_000_000
+
     def test_many_slow_readers_leave_the_thread_to_others(self, patient: ServerProcess) -> None:
         clients = [patient.connect(receive_buffer=4096) for _ in range(20)]
         for client in clients:

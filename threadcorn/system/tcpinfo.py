@@ -8,7 +8,7 @@ import struct
 import sys
 import termios
 
-__all__ = ["ended_after", "waited", "written"]
+__all__ = ["ended_after", "unconfirmed", "waited", "written"]
 
 
 def waited(sock: socket.socket) -> float:
@@ -40,6 +40,16 @@ def written(sock: socket.socket) -> int:
     except (OSError, AttributeError):
         return -1
     return int.from_bytes(info[_ACKED:], sys.byteorder) + waits if len(info) == _ACKED + 8 else -1
+
+
+def unconfirmed(sock: socket.socket) -> int:
+    """Bytes that lie here still, or are under way: the peer has not confirmed them. Of a Unix socket those
+    that it has not read, in pieces of some ten kilobytes, which the kernel counts larger than they are. 0
+    where nobody knows."""
+    try:
+        return _queued(sock)
+    except (OSError, ValueError):  # another kernel, or closed
+        return 0
 
 
 def _queued(sock: socket.socket) -> int:

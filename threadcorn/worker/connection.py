@@ -18,7 +18,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 from threadcorn.system.poller import cut_off, hung_up
-from threadcorn.system.tcpinfo import ended_after
+from threadcorn.system.tcpinfo import ended_after, unconfirmed
 from threadcorn.system.transport import GONE, FileSpan, Outbox, Truncated, regular_file
 from threadcorn.wsgi.gateway import ClientGone, Unsendable
 
@@ -107,7 +107,7 @@ class Connection:
         self.intake: Any = None  # what takes the next bytes when they are not the start of a head
         self.rest = b""  # bytes that came behind the last request
         self.out: Outbox | None = None
-        self.mark = (0.0, 0)  # when the minimum rate was last judged, and bytes sent by then
+        self.mark = (0.0, 0)  # when the minimum rate was last judged, and bytes `taken` by then
         self.half_closed = False  # the peer's end was seen in an event, not yet by recv
         self.broken = False
         self.closing = False  # close once the outbox is empty
@@ -247,8 +247,18 @@ class Connection:
         """Judge the client's rate from now on: while nothing waited for it, it had nothing to take."""
         if not out.size:
             reactor = self.reactor
-            self.mark = (reactor.clock(), out.sent)
+            self.mark = (reactor.clock(), self.taken(out))
             reactor.look_at(self, self.mark[0] + reactor.limits.write_timeout)
+
+    def taken(self, out: Outbox) -> int:
+        """What the client has taken, for its rate: only differences mean something. Not what the kernel has
+        taken for it: that is a hundred kilobytes at once, and in between a slow client would seem to stand
+        still."""
+        while True:
+            sent = out.sent
+            waits = unconfirmed(self.sock)
+            if sent == out.sent:  # else some was sent between the two looks
+                return sent - waits
 
     def _keep(self, data: bytes | memoryview) -> None:
         first = self.out is None

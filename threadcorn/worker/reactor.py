@@ -353,12 +353,12 @@ class Reactor:
             if now - since >= self.limits.write_timeout:
                 if conn.broken:
                     return now + self.look_every
-                if out.sent - sent < max(1, self.limits.write_min_rate * (now - since)):
+                if conn.taken(out) - sent < max(1, self.limits.write_min_rate * (now - since)):
                     self.timed_out += 1
                     conn.cut()
                     self.ready.append((conn.fd, 0))
                     return now + self.look_every
-                conn.mark = (now, out.sent)
+                conn.mark = (now, conn.taken(out))
             return conn.mark[0] + self.limits.write_timeout
         if conn.phase is Phase.RUNNING or conn.phase is Phase.FLUSHING:
             return now + self.look_every
