@@ -5,14 +5,17 @@ Every server here has one pool thread, so a client that held it would stop the o
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from signal import SIGCONT
 
 import pytest
 
 from tests.kit import Connection, ServerProcess, eventually
+from tests.kit.processes import freeze
 
 APP = """
 import hashlib
@@ -503,6 +506,24 @@ def test_keep_alive_of_zero_says_close() -> None:
             reply = client.get("/")
             assert not reply.keeps
             assert client.end() == "closed"
+
+
+def test_no_connection_ends_as_idle_whose_next_request_is_there() -> None:
+    """Nobody has read it: the worker stands still, or others wait in front of it."""
+    with ServerProcess(None, "--keep-alive", "0.3", source=APP) as server:
+        with server.connect() as client, server.connect() as silent:
+            assert client.get("/").body == silent.get("/").body == b"hello"
+            (worker,) = server.workers()
+            freeze(worker)
+            try:
+                client.request("/")
+                client.sock.settimeout(1.0)  # longer than it may be idle
+                with pytest.raises(TimeoutError):
+                    client.sock.recv(1)
+            finally:
+                os.kill(worker, SIGCONT)
+            assert client.reply().body == b"hello"
+            assert silent.end() == "closed"
 
 
 def test_unix_clients_that_leave_are_noticed() -> None:

@@ -313,6 +313,13 @@ class Connection:
         except OSError:
             return True
 
+    def asks(self) -> bool:
+        """Whether bytes have come that nobody has read: the next request, or the beginning of one."""
+        try:
+            return bool(self.rest or self.recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
+
     def gave_up(self) -> bool:
         """Whether nobody waits for the answer to the request that has come. A client that ends its side right
         behind its request has closed that half only, and is answered (RFC 9112 section 9.6). By the bytes

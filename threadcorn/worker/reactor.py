@@ -385,6 +385,8 @@ class Reactor:
             self.timed_out += 1
             self.on_late_head(conn)
             return now + GRAIN
+        if phase is Phase.IDLE and conn.intake is None and conn.asks():
+            return now + GRAIN  # its request waits in the queue for its turn
         self.close(conn)
         return None
 
