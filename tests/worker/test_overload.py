@@ -270,6 +270,45 @@ class TestClients:
 
             eventually(room)
 
+    def test_behind_a_proxy_it_is_the_address_that_the_proxy_tells(self) -> None:
+        options = ("--connections-per-client", "2", "--proxy-protocol", "auto")
+        with ServerProcess(None, *options, source=APP) as server:
+
+            def ask(client: Connection, address: str) -> int:
+                client.send(b"PROXY TCP4 %s 127.0.0.1 1111 80\r\n" % address.encode())
+                client.request("/")
+                return client.reply().status
+
+            # All are there before the first is announced: the proxy itself may have as many as it likes.
+            clients = [server.connect() for _ in range(6)]
+            one = [ask(client, "192.0.2.1") for client in clients[:3]]
+            others = [ask(client, f"192.0.2.{number}") for number, client in enumerate(clients[3:], 2)]
+            assert one == [200, 200, 503]
+            assert others == [200, 200, 200]
+            clients[0].close()
+
+            def room() -> None:
+                """there is room again"""
+                with server.connect() as client:
+                    assert ask(client, "192.0.2.1") == 200
+
+            eventually(room)
+
+    def test_nobody_loses_a_connection_that_comes_from_another_worker(self, tmp_path: Path) -> None:
+        config = tmp_path / "conf.py"
+        config.write_text("connections_per_client = 4\n")
+        options = ("-c", str(config), *CONTROL)
+        with ServerProcess(None, *options, source=APP) as server:
+            clients = [server.connect() for _ in range(4)]
+            for client in clients:
+                assert client.get("/").status == 200
+            config.write_text("connections_per_client = 2\n")
+            assert ctl(server, "reload", "--wait").code == 0
+            for client in clients:
+                assert client.get("/").status == 200
+            with server.connect() as fifth:
+                assert fifth.reply().status == 503
+
 
 class TestDescriptors:
     def test_exhaustion_does_not_spin_is_logged_once_and_ends(self, tmp_path: Path) -> None:

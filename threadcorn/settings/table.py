@@ -90,7 +90,8 @@ class Settings:
     worker_connections: int = row(10000, S.WORKERS, _WORKERS, "Open connections of each worker, idle ones "
         "counted.", "--worker-connections", unit="connections", ge=1)
     connections_per_client: int = row(0, S.WORKERS, _WORKERS, "Open connections of each worker from one "
-        "client address; more are refused. Leave it off behind a proxy. 0: no limit.",
+        "client address; more are refused. Leave it off behind a proxy, unless proxy-protocol tells the "
+        "address. 0: no limit.",
         "--connections-per-client", unit="connections", ge=0)
     max_queued: int = row(1024, S.WORKERS, _WORKERS, "A worker in which so many requests wait for a thread "
         "stops accepting; connections then wait in the kernel. 0: no limit.", "--max-queued",

@@ -321,6 +321,9 @@ class Acceptor:
         conn.trusted = limits.may_forward(conn.peer)
         if limits.proxy_protocol:
             conn.intake = Announcement(limits.proxy_protocol, limits.may_announce(conn.peer))
+        elif not reactor.peers.admit(conn.peer):
+            reactor.turn_away(conn)
+            return True
         try:
             reactor.add(conn, reactor.now + reactor.limits.header_timeout)
         except OSError as error:

@@ -59,6 +59,7 @@ class Connection:
         "again",
         "broken",
         "closing",
+        "counted",
         "deadline",
         "fd",
         "first_wait",
@@ -92,6 +93,7 @@ class Connection:
         self.peer = peer
         self.port = port
         self.who = f"{peer}:{port}".encode("ascii", "replace") if peer else b"unix"  # for the scoreboard
+        self.counted = ""  # the address that it counts for, where there is a limit for them
         self.group = group  # index of the bind address it came in by
         self.reactor = reactor
         self.token = threading.Lock()

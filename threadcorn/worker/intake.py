@@ -21,6 +21,7 @@ from threadcorn.system.transport import Budget
 from threadcorn.worker.announcement import Announcement
 from threadcorn.worker.connection import RUNNING, Connection, Phase
 from threadcorn.worker.limits import WorkerLimits
+from threadcorn.worker.peers import one_too_many
 from threadcorn.worker.reactor import Lingering, Reactor
 from threadcorn.worker.refusals import Refusals
 from threadcorn.worker.streaming import BodySource
@@ -299,9 +300,12 @@ class Intake:
             if announced is None:
                 return None
             said, data = announced
-            if said.peer is not None:
-                self._reactor.rename(conn, said.peer, said.port)
             state = conn.intake = None
+            if said.peer is not None:
+                conn.speaks_for(said.peer, said.port)
+                if not self._reactor.peers.admit(said.peer):
+                    raise one_too_many()
+                self._reactor.peers.enter(conn)
             if not data:
                 return None
         if state is None:

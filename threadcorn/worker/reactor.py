@@ -25,6 +25,7 @@ from threadcorn.system.poller import EDGE, EXCLUSIVE, HANG_UP, IN, OUT, EdgePoll
 from threadcorn.system.transport import Budget, Outbox, Truncated, linger
 from threadcorn.worker.connection import FOREVER, Connection, Phase
 from threadcorn.worker.limits import WorkerLimits
+from threadcorn.worker.peers import Peers, one_too_many
 from threadcorn.wsgi.gateway import ClientGone
 
 #: How long after its deadline was last checked a connection without a deadline is looked at again.
@@ -71,8 +72,7 @@ class Reactor:
         self.close_each = limits.keepalive <= 0
         self.accepted = 0
         self.timed_out = 0
-        #: Open connections by client address, where there is a limit for them.
-        self._peers: dict[str, int] | None = {} if limits.connections_per_client else None
+        self.peers = Peers(limits.connections_per_client)
         self._looking = threading.Lock()  # the wheel belongs to one thread at a time
         self._lock = threading.Lock()  # guards changes of `connections`; the leader reads without it
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) if hasattr(os, "eventfd") else -1
@@ -147,8 +147,8 @@ class Reactor:
         """Take a new connection in. Bytes that are there already raise an event. Raises OSError when the
         system has no room for one more to be watched; then the connection is closed."""
         conn.deadline = deadline
-        if self._peers is not None and not self._admit(conn):
-            return
+        if conn.intake is None:  # else a proxy is about to say whose it is
+            self.peers.enter(conn)
         # Ours until it is whole: a caretaker that drains gives away what it finds without an owner, and the
         # poller would be shown a descriptor that is closed, or somebody else's by now.
         conn.token.acquire()
@@ -166,37 +166,15 @@ class Reactor:
         if conn.again:
             self.push(conn.fd)
 
-    def rename(self, conn: Connection, peer: str, port: str) -> None:
-        """A proxy has said whose connection this is. `close` takes one away from the count of the name that
-        the connection has by then, so the count moves with the name."""
-        with self._lock:
-            if self._peers is not None and conn.peer:
-                left = self._peers.get(conn.peer, 1) - 1
-                if left:
-                    self._peers[conn.peer] = left
-                else:
-                    self._peers.pop(conn.peer, None)
-                if peer:
-                    self._peers[peer] = self._peers.get(peer, 0) + 1
-            conn.speaks_for(peer, port)
-
-    def _admit(self, conn: Connection) -> bool:
-        """Whether the client has a connection left. It is told so, as far as that costs nothing."""
-        peers = self._peers
-        if peers is None or not conn.peer:
-            return True
-        with self._lock:
-            known = peers.get(conn.peer, 0)
-            if known < self.limits.connections_per_client:
-                peers[conn.peer] = known + 1
-                return True
-        violation = ProtocolViolation(503, "too many connections from this address")
+    def turn_away(self, conn: Connection) -> None:
+        """A connection that was just accepted is one too many for its address. The client is told so, as far
+        as that costs nothing."""
+        violation = one_too_many()
         with suppress(OSError):
             conn.send(error_response(violation.status, violation.reason))
         self.on_one_too_many(conn, violation)
         conn.phase = Phase.CLOSED
         conn.release()
-        return False
 
     def snapshot(self) -> list[Connection]:
         """The connections of this moment. Any thread."""
@@ -267,12 +245,7 @@ class Reactor:
         with self._lock:
             if self.connections.get(conn.fd) is conn:
                 del self.connections[conn.fd]
-                if self._peers is not None and conn.peer:
-                    left = self._peers.get(conn.peer, 1) - 1
-                    if left:
-                        self._peers[conn.peer] = left
-                    else:
-                        self._peers.pop(conn.peer, None)
+        self.peers.leave(conn)
         if conn.out is not None:
             conn.out.close()
         intake, conn.intake = conn.intake, None
