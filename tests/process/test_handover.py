@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 from pathlib import Path
+
+import psutil
 
 from tests.kit import ServerProcess, eventually
 from tests.kit.client import Connection
@@ -321,3 +324,28 @@ class TestArbiterKilled:
             assert int(client.get("/").body) in workers
             assert int(server.get("/").body) in workers
             eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), within=20)
+
+
+class TestTooFewDescriptors:
+    def test_what_cannot_be_taken_waits_quietly_until_it_can(self) -> None:
+        """It woke its worker again and again: a processor, and hundreds of thousands of lines in the log."""
+        with server_of("--workers", "2", check_descriptors=False) as server:
+            clients = [server.connect() for _ in range(24)]
+            old = {int(client.get("/").body) for client in clients}
+            assert old == set(server.workers())
+            before = {pid: resource.prlimit(pid, resource.RLIMIT_NOFILE) for pid in old}
+            for pid in old:
+                used = max(int(name) for name in os.listdir(f"/proc/{pid}/fd"))
+                resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 3, before[pid][1]))
+            server.signal(signal.SIGTTOU)
+            eventually(lambda: len(server.workers()) == 1 or None, within=20)
+            eventually(lambda: "Cannot take a connection" in server.log or None, within=10)
+            left = server.workers()[0]
+            # Long enough for the next try, and for thousands without a pause.
+            spent = psutil.Process(left).cpu_times()
+            assert clients[0].silent(1.2)
+            now = psutil.Process(left).cpu_times()
+            assert now.user + now.system - spent.user - spent.system < 0.8
+            assert server.log.count("Cannot take a connection") == 1
+            resource.prlimit(left, resource.RLIMIT_NOFILE, before[left])
+            assert {int(client.get("/").body) for client in clients} == {left}

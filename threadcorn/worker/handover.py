@@ -31,6 +31,9 @@ __all__ = ["Handover", "parcel_of"]
 
 #: Packets taken from one inbox before others get their turn.
 BATCH = 32
+#: Pause after the system had no descriptor for one (seconds); and without such a failure, until the next is
+#: told again. An inbox that is not empty would wake the leader, and fill the log, without end.
+PAUSE, QUIET = 0.5, 60.0
 
 
 class Handover:
@@ -51,6 +54,8 @@ class Handover:
         self._taking = threading.Lock()
         self._closed = False
         self._takers: list[Sibling] = []
+        self._paused_until = 0  # ns
+        self._quiet_until = 0
         self.given = 0
         self.received = 0
 
@@ -59,7 +64,7 @@ class Handover:
     def open(self) -> None:
         """Take what comes into our inbox, and into those of slots that nobody serves."""
         with self._lock:
-            if self._closed:
+            if self._closed or self._paused_until:
                 return
             neighbours = self._neighbours
             wanted = {berth.inbox[0].fileno(): berth for berth in (neighbours.own, *neighbours.orphans)}
@@ -75,19 +80,26 @@ class Handover:
         """Take nothing more: somebody else serves our slot now, or will. What was taken is in the reactor."""
         with self._taking, self._lock:
             self._closed = True
-            for fd in self._watched:
-                self._reactor.unwatch(fd)
-            self._watched.clear()
+            self._unwatch_locked()
+
+    def _unwatch_locked(self) -> None:
+        for fd in self._watched:
+            self._reactor.unwatch(fd)
+        self._watched.clear()
 
     def _look_into(self, berth: Berth) -> None:
         with self._taking:
-            if not self._closed:
+            if not self._closed and not self._paused_until:
                 self.take(berth)
 
     def watch_over(self) -> None:
         """A sibling that is stuck does not look into its inbox, and was given something before anybody knew.
         The caretaker looks there from time to time."""
         now = monotonic_ns()
+        if self._paused_until and now >= self._paused_until:
+            self._paused_until = 0
+            self._look_into(self._neighbours.own)  # a sibling may have emptied it
+            self.open()
         for sibling in self._neighbours.siblings:
             if sibling.figure(now) >= UNFIT:
                 self._look_into(sibling.berth)
@@ -98,9 +110,10 @@ class Handover:
             try:
                 taken = berth.take()
             except OSError as error:
-                self._log.error("Cannot take a connection from a sibling: %s", error.strerror)
+                self._exhausted(error)
                 return count
             if taken is None:
+                self._neighbours.full = False
                 return count
             packet, fd = taken
             if fd < 0:
@@ -108,6 +121,22 @@ class Handover:
                 continue
             self._adopt(fd, packet)
         return BATCH
+
+    def _exhausted(self, error: OSError) -> None:
+        """They wait, and no more are to come: until we can take all of them, siblings think of us as of one
+        that is stuck, and look into our inbox."""
+        self._neighbours.full = True
+        now = monotonic_ns()
+        with self._lock:
+            self._paused_until = now + int(PAUSE * 1e9)
+            self._unwatch_locked()
+        if now >= self._quiet_until:
+            self._log.error(
+                "Cannot take a connection from a sibling: %s. It waits until others end; raise the limit on "
+                "open files (ulimit -n, LimitNOFILE=) or lower worker_connections.",
+                error.strerror,
+            )
+        self._quiet_until = now + int(QUIET * 1e9)
 
     def _adopt(self, fd: int, packet: bytes) -> None:
         sock = socket.socket(fileno=fd)

@@ -76,6 +76,7 @@ class Neighbours:
         self.own = berths[slot]
         self.siblings: tuple[Sibling, ...] = ()
         self.orphans: tuple[Berth, ...] = ()  # berths of slots that nobody serves, ours never among them
+        self.full = False  # we cannot take what we were given
         self._slot = slot
         self._berths = berths
         self._page = page
@@ -143,7 +144,7 @@ class Neighbours:
             return 0
         mine[BUSY] = busy
         mine[WAITING] = waiting
-        load = mine[LOAD] = figure(busy, waiting, opened, mine[LAG])
+        load = mine[LOAD] = UNFIT if self.full else figure(busy, waiting, opened, mine[LAG])
         return load
 
     def figures(self) -> list[int]:
