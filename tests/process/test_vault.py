@@ -366,6 +366,18 @@ def test_a_full_vault_harms_nobody() -> None:
         assert server.log.count("The vault is full") == 1
 
 
+def test_a_full_vault_leaves_descriptors_for_workers() -> None:
+    """Slots have some each, and there may be many: a reload failed, and nobody who died was replaced."""
+    limited = LIMITED.replace("560, 560", "1400, 1400")
+    limited = limited.replace('"--vault"', '"--vault", "--max-workers", "200", "--workers", "3"')
+    with ServerProcess(script=limited, source=SOURCE) as server:
+        old = set(clients_of(server, 620))
+        server.signal(signal.SIGHUP)
+        eventually(lambda: "Reloaded: " in server.log or "Reload failed" in server.log, within=20)
+        assert "Reload failed" not in server.log
+        eventually(lambda: not old & set(server.workers()), within=20)
+
+
 def test_it_has_room_for_workers_that_come_later() -> None:
     """--worker-connections is of each worker: with more of them there are more connections to keep."""
     with Line("--vault", "--worker-connections", "8", "--max-workers", "3", source=SOURCE) as server:

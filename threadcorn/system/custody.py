@@ -44,8 +44,8 @@ WRAP = 0xFFFFFFFF  # amounts are kept modulo 2**32
 
 #: Descriptors with higher numbers are not kept: memory that nobody touches costs nothing, but is not endless.
 PLACES = 1 << 16
-#: Descriptors that are left to everything else the arbiter does.
-RESERVE = 512
+#: Descriptors that are left to everything else the arbiter does, at least; and beside what slots own.
+RESERVE, BESIDE = 512, 128
 #: Page of the worker, number of the descriptor there, serial, and where in a request the bytes belong.
 _HEADER = struct.Struct("=IIIi")
 COPY = -1  # in place of where: this is a descriptor, and what is known of its connection
@@ -67,12 +67,15 @@ class Custody:
 
     def __init__(self, pages: int, most: int) -> None:
         self._limit = soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        allowed = most + RESERVE if hard == resource.RLIM_INFINITY else min(most + RESERVE, hard)
+        # What slots own is open by now. Each worker has two more, and pages are for two in each slot: without
+        # them nobody who leaves, or dies, could be replaced.
+        reserve = max(RESERVE, _opened() + pages + BESIDE)
+        allowed = most + reserve if hard == resource.RLIM_INFINITY else min(most + reserve, hard)
         if soft != resource.RLIM_INFINITY and allowed > soft:
             resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
         else:
             allowed = max(allowed, soft)
-        self.room = max(0, min(most, allowed - RESERVE))
+        self.room = max(0, min(most, allowed - reserve))
         self._memory = shared_memory(2 * pages * PLACES * 4).cast("I")
         self._receive, self._send = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (self._receive, self._send):
@@ -142,3 +145,10 @@ class Custody:
         """The end of the server."""
         self._receive.close()
         self._send.close()
+
+
+def _opened() -> int:
+    try:
+        return len(os.listdir("/proc/self/fd"))
+    except OSError:
+        return 0  # no /proc, or no descriptor to look with
