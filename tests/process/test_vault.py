@@ -366,6 +366,21 @@ def test_a_full_vault_harms_nobody() -> None:
         assert server.log.count("The vault is full") == 1
 
 
+def test_connections_that_change_their_worker_do_not_need_two_places() -> None:
+    """At once, all of them: it was full, and they were lost with their next worker."""
+    with ServerProcess(script=LIMITED, source=SOURCE) as server:
+        homes = clients_of(server, 40)
+        (old,) = homes
+        for reload in (1, 2, 3):
+            server.signal(signal.SIGHUP)
+            eventually(lambda reload=reload: server.log.count("Reloaded: ") == reload, within=20)
+            eventually(lambda: len(server.workers()) == 1, within=20)
+            (last,) = {home(client) for client in homes[old]}
+        kill(last)
+        assert last not in {home(client) for client in homes[old]}
+        assert "The vault is full" not in server.log
+
+
 def test_a_full_vault_leaves_descriptors_for_workers() -> None:
     """Slots have some each, and there may be many: a reload failed, and nobody who died was replaced."""
     limited = LIMITED.replace("560, 560", "1400, 1400")

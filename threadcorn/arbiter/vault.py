@@ -106,11 +106,16 @@ class Vault:
 
     def _take(self, most: int = BATCH) -> int:
         count = 0
+        swept = False
         for page, number, serial, where, packet, fd in self.custody.taken(most):
             count += 1
             if where != COPY:
                 self._add(page, number, serial, where, packet)
                 continue
+            if self._count >= self.custody.room and not swept:
+                # A worker that leaves gives all that it has away. Copies of what it had take no place.
+                swept = True
+                self._sweep()
             if self._count >= self.custody.room:
                 os.close(fd)
                 if not self._complained:
