@@ -333,6 +333,22 @@ def test_whose_connection_it_is_travels_along() -> None:
         assert json.loads(fresh.get("/").body)["REMOTE_ADDR"] == "203.0.113.8"
 
 
+def test_what_was_read_is_kept_also_when_much_comes_at_once() -> None:
+    """More than the wire holds. Some were not kept, and as their clients sent no more, never."""
+    with ServerProcess(None, "--vault", source=SOURCE) as server:
+        clients = [server.connect() for _ in range(40)]
+        freeze(server.pid)
+        for client in clients:
+            client.send(b"POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: 60000\r\n\r\n" + bytes(50000))
+        (worker,) = clients_of(server, 1)
+        server.signal(signal.SIGCONT)
+        assert clients[0].silent(1.0)  # it tries again several times a second
+        kill(worker)
+        for client in clients:
+            client.send(bytes(10000))
+        assert [client.reply().status for client in clients] == [200] * 40
+
+
 def test_half_a_response_still_ends_in_a_reset() -> None:
     """Where only the end of the connection says that a response is whole, an orderly end must not come."""
     with ServerProcess(None, "--vault", source=SOURCE) as server:

@@ -52,6 +52,8 @@ class Deposits:
         self.amounts = custody.amounts(page)
         self._serial = 0
         self._again: deque[VaultedConnection] = deque()
+        self._unsaved: set[VaultedConnection] = set()
+        self._reactor = reactor
         reactor.make = self.make
 
     def make(self, sock: socket.socket, peer: str, port: str, group: int, reactor: Reactor) -> Connection:
@@ -80,6 +82,15 @@ class Deposits:
             conn = self._again.popleft()
             if conn.kept:
                 self.put_soon(conn)
+        for _ in range(min(RETRIES, len(self._unsaved))):
+            conn = self._unsaved.pop()
+            if conn.kept and conn.phase is _READING and conn.unsaved:
+                # Whoever looks finds nothing to read, and saves what there is.
+                self._reactor.push(conn.fd)
+
+    def save_soon(self, conn: VaultedConnection) -> None:
+        """What was read of it did not fit. Its client may send nothing more for long."""
+        self._unsaved.add(conn)
 
 
 class Nowhere:
@@ -193,6 +204,7 @@ class VaultedConnection(Connection):
                 piece = self.unsaved[:PIECE]
                 if not self._deposits.add(self, piece):
                     self._marks[self.fd] = self.serial | TAKEN
+                    self._deposits.save_soon(self)
                     break
                 self.saved += len(piece)
                 self.unsaved = self.unsaved[PIECE:]
