@@ -103,6 +103,16 @@ def test_a_pid_file_after_a_kill(stage, tmp_path):
     assert path.read_text() == f"{second.pid}\n"
 
 
+def test_a_door_that_cannot_be_opened_leaves_no_other(tmp_path):
+    """The admin socket's file would stay, where nobody answers."""
+    (tmp_path / "file").write_text("")
+    admin = tmp_path / "admin"
+    code, log = fails(settings={"admin_bind": f"unix:{admin}", "control_socket": str(tmp_path / "file")})
+    assert code == 3, log
+    assert "no socket" in log
+    assert not admin.exists()
+
+
 def test_what_a_worker_holds(stage):
     """Its channel and signal pair, everybody's shards, bells, inboxes: nothing of siblings or parent."""
     server = stage(settings={"workers": 3, "max_workers": 4, "pidfile": "pid"})

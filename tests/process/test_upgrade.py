@@ -452,6 +452,20 @@ def test_an_admin_door_that_is_given_up_leaves_no_file() -> None:
         server.end()
 
 
+def test_a_successor_that_fails_leaves_no_door() -> None:
+    """What it had opened to answer at some day would be a socket file that refuses, for ever."""
+    with Line(config="admin_bind = 'unix:one'") as server:
+        conf = server.directory / "threadcorn.conf.py"
+        conf.write_text("admin_bind = 'unix:one'\ncontrol_socket = 'order'")
+        server.deploy(BROKEN)
+        server.tell(signal.SIGUSR2)
+        server.logged("Upgrade failed")
+        assert not (server.directory / "order").exists()
+        assert server.get("/livez", address=f"unix:{server.directory}/one").status == 200
+        server.end()
+        assert not (server.directory / "one").exists()
+
+
 def test_nothing_is_left_open_by_many_upgrades() -> None:
     """The tenth successor has as many descriptors as the first server had, and its workers as well."""
 

@@ -59,12 +59,15 @@ class Operations:
         self._unready_at = float("-inf")
         self._doors: list[tuple[str, Doorway, Service]] = []
         self._given_up: list[Doorway] = []  # our predecessor's, which nobody asks for any more
+        self._borrowed: set[str] = set()  # names of doors that are our predecessor's
+        self._taken = False
 
     # -- life
 
     def open(self, inherited: Mapping[str, int]) -> None:
         """Raises BootError. A door that a predecessor hands down is its own until `take_doors`."""
         settings = self._settings()
+        self._borrowed = set(inherited)
         if settings.admin_bind is not None:
             name = f"Admin address {settings.admin_bind}"
             door = Doorway.adopt(inherited[name]) if name in inherited else open_admin(settings.admin_bind)
@@ -99,6 +102,7 @@ class Operations:
     def take_doors(self) -> None:
         """Answer at them from now on. At those that were given up clients would connect to nobody."""
         self.systemd.speak()
+        self._taken = True
         for _, door, service in self._doors:
             self.desk.open(door, service)
         for door in self._given_up:
@@ -111,8 +115,14 @@ class Operations:
 
     def close(self) -> None:
         self.desk.close()
+        # Where we never served: what is our predecessor's stays, and the files of what we made go.
         for door in self._given_up:
-            door.forget()  # we never served: it is our predecessor's
+            door.forget()
+        for name, door, _ in () if self._taken else self._doors:
+            if name in self._borrowed:
+                door.forget()
+            else:
+                door.close()
         if self._statsd is not None:
             self._statsd.close()
 
