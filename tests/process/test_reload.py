@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.kit import Finished, eventually, run_cli
+from tests.kit import Finished, ServerProcess, eventually, run_cli
 from tests.process.crowd import Crowd
 from tests.process.line import APP, RUNGS, Line, reach
 
@@ -48,6 +48,21 @@ def test_a_broken_deploy_under_load_is_not_noticed() -> None:
         assert server.children() == before
         assert not crowd.lost, crowd.lost
         assert not crowd.closed
+
+
+def test_the_file_of_a_unix_socket_is_found_after_a_change_of_directory() -> None:
+    """A deploy moves the link that `chdir` leads over. Where the path is relative, the file was looked for in
+    the new place at the end, and stayed."""
+    files = {f"{place}/application.py": APP.format(version=place) for place in ("first", "the_second")}
+    options = {"bind": "unix:socket", "files": files, "config": "chdir = 'first'"}
+    with ServerProcess("application:app", **options) as server:
+        place = f"unix:{server.directory}/first/socket"
+        (server.directory / "threadcorn.conf.py").write_text("chdir = 'the_second'")
+        server.signal(signal.SIGHUP)
+        eventually(lambda: "Reloaded: generation 2" in server.log)
+        assert server.get(address=place).body == f"the_second {server.pid}".encode()
+        assert server.stop() == 0
+        assert not (server.directory / "first" / "socket").exists()
 
 
 CONTROL = ("--control-socket", "control")

@@ -124,7 +124,8 @@ def bind_unix(
             if before is not None:
                 os.umask(before)
         made = os.lstat(address.path)
-        mark = FileMark(address.path, made.st_dev, made.st_ino)
+        # Where it is, not how it was called: a reload may change the directory, and the end must find it.
+        mark = FileMark(os.path.abspath(address.path), made.st_dev, made.st_ino)
         try:
             if owner is not None and owner != (made.st_uid, made.st_gid):
                 os.lchown(address.path, *owner)
