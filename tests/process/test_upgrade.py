@@ -178,6 +178,25 @@ def test_an_address_that_is_given_up_is_nobodys() -> None:
         server.end()
 
 
+def test_the_lost_file_of_a_unix_socket_is_told_and_made_anew() -> None:
+    """Nobody could connect any more, and no log said so. What waits at the old socket is answered."""
+    with Line("--workers", "2", bind="unix") as server:
+        kept, waits = server.connect(), server.connect()
+        assert kept.get("/").status == 200
+        (server.directory / "socket").unlink()
+        server.logged("is gone or has been replaced")
+        server.tell(signal.SIGHUP)
+        server.logged("Reloaded: generation 2")
+        server.logged("is gone or has been replaced", 2)
+        assert not (server.directory / "socket").exists()
+        new = server.upgrade()
+        assert "No longer listening" not in server.log
+        for client in (kept, waits, server.connect()):
+            assert client.get("/").body == f"one {new}".encode()
+        server.end()
+        assert not (server.directory / "socket").exists()
+
+
 def test_kept_connections_know_their_address_when_others_come_before_it() -> None:
     """They are handed over with a number of their address, which may be another one in the successor."""
     source = """

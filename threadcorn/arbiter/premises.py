@@ -38,6 +38,7 @@ SPARE_CELLS = 32
 
 # Seconds between two looks at heartbeats and lags, for steering: while connections come in, and else.
 EAGER, LAZY = 0.02, 0.25
+FILES_LOOK = 2.0  # seconds between two looks at the files of unix sockets
 GATE_LOOK = 0.02  # seconds between two looks at the accept queues behind the gate
 
 
@@ -108,6 +109,8 @@ class Premises:
         self._ready_since: dict[int, float] = {}  # by age
         self._accepted = 0
         self._next_look = 0.0
+        self._next_files = 0.0
+        self._cut_off: list[listeners.ShardGroup] = []  # unix sockets without their file, as has been told
         self._gated = False
         self._given = 0
         self.vault: Vault | None = None
@@ -156,6 +159,7 @@ class Premises:
         ages = {handle.age for handle in owners if handle is not None}
         self._ready_since = {age: self._ready_since.get(age, now) for age in ages}
         self._weigh(now, at_once=True)
+        self._cut_off = []  # told again at a reload
         # Whoever serves looks at once after the shards that nobody owns any more.
         for berth, handle in zip(self.berths, self._owners, strict=True):
             if handle is not None:
@@ -167,12 +171,27 @@ class Premises:
         page.cells[ARBITER_HEARTBEAT] = int(now * 1e9)
         if self.vault is not None:
             self.vault.look(now, self._deliver)
+        if now >= self._next_files and self.lease and not self._gated:
+            self._next_files = now + FILES_LOOK
+            self._look_for_files()
         if now < self._next_look:
             return
         accepted = sum(h.page.cells[ACCEPTED] for h in self._owners if h is not None)
         self._next_look = now + (EAGER if accepted != self._accepted and self._steerable else LAZY)
         self._accepted = accepted
         self._weigh(now)
+
+    def _look_for_files(self) -> None:
+        """Who cleans up in /tmp, or puts another server there, cuts us off, and nothing else would tell."""
+        for group in self.groups:
+            mark = group.mark
+            if mark is not None and group not in self._cut_off and not binding.is_there(mark):
+                self._cut_off.append(group)
+                self._log.error(
+                    "The socket file %s is gone or has been replaced: nobody can connect there any more. An "
+                    "upgrade (USR2) or a restart makes it anew; a reload does not",
+                    mark.path,
+                )
 
     def next_tick(self, now: float) -> float | None:
         """When `tick` is due; None while there is nothing to look at."""
@@ -260,7 +279,8 @@ class Premises:
             if group.rung is listeners.Rung.REUSEPORT:
                 group.detach()  # we do not steer; what our predecessor wanted last must not stay for ever
         for group in self._given_up():
-            self._log.info("No longer listening at: %s", group.address.name)
+            if all(group.address.name != other.address.name for other in self.groups):
+                self._log.info("No longer listening at: %s", group.address.name)
             if group.mark is not None:
                 binding.unlink_if_ours(group.mark)
             group.release()

@@ -23,6 +23,7 @@ __all__ = [
     "bind_tcp",
     "bind_unix",
     "explain",
+    "is_there",
     "resolve",
     "unlink_if_ours",
 ]
@@ -180,6 +181,17 @@ def _prepare_connections(listener: socket.socket) -> None:
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
+
+
+def is_there(mark: FileMark, path: str | None = None) -> bool:
+    """Whether `path`, or the path at which it was made, still leads to it."""
+    try:
+        now = os.lstat(mark.path if path is None else path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True  # we may not look there any more
+    return (now.st_dev, now.st_ino) == (mark.device, mark.inode)
 
 
 def unlink_if_ours(mark: FileMark) -> bool:

@@ -395,7 +395,8 @@ def open_groups(
     try:
         for address in addresses.separate(list(wanted)):
             group = existing.pop(address, None)
-            if group is None:
+            # Nobody finds the way to a unix socket whose file is gone: it is given up for one that has one.
+            if group is None or not (group.mark is None or binding.is_there(group.mark, address.path)):
                 group = create(address, count, others=groups)
                 made.append(group)
             elif group.rung < top:
