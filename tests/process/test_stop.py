@@ -283,6 +283,24 @@ def test_the_first_process_of_a_container_is_stopped_while_it_loads(tmp_path: Pa
         outer.wait()
 
 
+def test_no_pid_file_names_a_server_that_was_ended_while_it_loaded(tmp_path: Path) -> None:
+    """TERM ends an import that hangs by its default action, which leaves nobody to remove a file."""
+    (tmp_path / "application.py").write_text(
+        "import time\nopen('loads', 'w').close()\nfor _ in range(3000):\n    time.sleep(0.01)\n"
+    )
+    options = ["--preload", "--pid", "pid", "--bind", "unix:socket", "--control-socket", "control"]
+    command = [sys.executable, "-m", "threadcorn", *options, "application:app"]
+    server = subprocess.Popen(command, cwd=tmp_path, env=environment())
+    try:
+        eventually((tmp_path / "loads").exists)
+        server.terminate()
+        assert server.wait(10) == -signal.SIGTERM
+    finally:
+        server.kill()
+        server.wait()
+    assert not {"pid", "socket", "control"} & set(os.listdir(tmp_path))
+
+
 SELF_MADE = """
 import os, signal
 def pre_fork(server, worker):

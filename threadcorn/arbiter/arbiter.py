@@ -103,7 +103,6 @@ class Arbiter:
         self._staff = Staff(self._waiter, log)
         self._pulse = Pulse()
         self._oom = OomWatch()
-        # Before the pid file says whom to signal.
         self._signals = SignalReader(ARBITER_SIGNALS, early=ARBITER_EARLY)
         self._inheritance = inheritance
         self._upgrade = Upgrade(self._waiter, log, self._tell, inheritance)
@@ -167,6 +166,7 @@ class Arbiter:
         self._premises = Premises(settings, self.log, self.pid, self._inheritance, self._waiter)
         self.address = self._premises.addresses()
         self._signals.listen()
+        self._nameplate.hang()
         self._waiter.watch(self._signals.fileno())
         self._operations.open(self._inheritance.named if self._inheritance is not None else {})
         self._waiter.watch(self._operations.fileno())

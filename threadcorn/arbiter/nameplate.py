@@ -21,6 +21,11 @@ class Nameplate:
 
     def open(self) -> None:
         """Raises BootError when another server has the pid file."""
+        if not self._succeeds and self._path is not None:
+            announce.PidFile(self._path).refuse()
+
+    def hang(self) -> None:
+        """A signal ends us by way of `close` from here on. Raises BootError when the file cannot be made."""
         if not self._succeeds:
             self._write()
 

@@ -36,9 +36,10 @@ class PidFile:
     def create(self, *, takes_over: bool = False) -> None:
         """Raises BootError when another server holds it (unless that is our predecessor), or it cannot be
         written."""
-        self._refuse_what_is_no_file()
-        if not takes_over:
-            self._refuse_the_living()
+        if takes_over:
+            self._refuse_what_is_no_file()
+        else:
+            self.refuse()
         beside = f"{self.path}.{os.getpid()}"
         try:
             # 0644: a file that only root may read helps nobody who is asked "which pid is it?".
@@ -58,6 +59,11 @@ class PidFile:
             raise self._cannot(error) from error
         self.forget()
         self._fd = fd
+
+    def refuse(self) -> None:
+        """Raises BootError when it is another server's, or what is there is no pid file."""
+        self._refuse_what_is_no_file()
+        self._refuse_the_living()
 
     def restore(self) -> None:
         """Put it back, if somebody had put their own there, or taken it away. Raises as `create`."""
