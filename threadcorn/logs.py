@@ -17,6 +17,7 @@ import logging.config
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from threadcorn.errors import ConfigError
@@ -29,6 +30,7 @@ __all__ = [
     "ERROR",
     "FORMAT",
     "LineHandler",
+    "check",
     "enable",
     "for_stacks",
     "named_file",
@@ -166,6 +168,38 @@ def setup(settings: Settings) -> logging.Logger:
                 handler.close()
                 handler.file.close()
     return logger
+
+
+def check(settings: Settings) -> None:
+    """Build what a log config says, and put it away again. Raises ConfigError. Of the files it names none
+    is cut short, and none that was not there is left behind: it would be the asking user's, not the server's.
+    """
+    if not (settings.logconfig_dict or settings.logconfig_json or settings.logconfig):
+        return
+    made: list[str] = []
+
+    # How logging.handlers, too, open theirs.
+    opening = logging.FileHandler._open  # noqa: SLF001
+
+    def open_it(handler: logging.FileHandler) -> Any:
+        handler.mode = "a"
+        if not os.path.lexists(handler.baseFilename):
+            made.append(handler.baseFilename)
+        return opening(handler)
+
+    logging.FileHandler._open = open_it  # type: ignore[assignment, method-assign]  # noqa: SLF001
+    try:
+        _configure(settings)
+    finally:
+        logging.FileHandler._open = opening  # type: ignore[method-assign]  # noqa: SLF001
+        for handler in list(_all_handlers()):
+            handler.close()
+        for logger in (logging.root, *logging.root.manager.loggerDict.values()):
+            if isinstance(logger, logging.Logger):
+                logger.handlers.clear()
+        for path in made:
+            with suppress(OSError):
+                os.unlink(path)
 
 
 def enable() -> None:

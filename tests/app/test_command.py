@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -123,6 +125,37 @@ def test_settings_of_gunicorns_warn_and_go_on(site: Path) -> None:
         "threadcorn: -k has no effect: there is one kind of worker here, and it has threads "
         "(--threads) (command line)"
     )
+
+
+DICT = "import json\nlogconfig_dict = json.load(open('log.json'))\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "origin"), [(("-c", "conf.py"), "logconfig_dict"), (("--log-config-json", "log.json"), None)]
+)
+def test_a_log_config_is_built_by_the_check(site: Path, options: tuple[str, str], origin: str | None) -> None:
+    """What is wrong with it was told by the start only. And to check one changes no file."""
+    (site / "conf.py").write_text(DICT)
+    (site / "old.log").write_text("what was there\n")
+    config: dict[str, Any] = {
+        "handlers": {
+            "one": {"class": "logging.FileHandler", "filename": "old.log", "mode": "w"},
+            "two": {"class": "logging.handlers.WatchedFileHandler", "filename": "new.log"},
+        },
+        "loggers": {"gunicorn.error": {"handlers": ["one", "two"]}},
+        "root": {"handlers": ["one"]},
+    }
+    (site / "log.json").write_text(json.dumps(config))
+    done = run_cli(*options, "--check-config", "tcapp:app", cwd=site)
+    assert done.code == 0, done.err
+    assert (site / "old.log").read_text() == "what was there\n"
+    assert not (site / "new.log").exists()
+    config["handlers"]["two"]["filename"] = "nowhere/new.log"
+    (site / "log.json").write_text(json.dumps(config))
+    done = run_cli(*options, "--check-config", "tcapp:app", cwd=site)
+    assert done.code == 2
+    assert f"{origin or options[0]}" in done.err
+    assert "Unable to configure handler 'two'" in done.err and "No such file or directory" in done.err
 
 
 def test_who_goes_to_the_background_says_why_it_could_not(site: Path) -> None:

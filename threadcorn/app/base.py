@@ -211,6 +211,9 @@ class BaseApplication:
         if not self._has_application():
             return ExitCode.OK
         self._surroundings.arrange(settings, self._home())
+        from threadcorn import logs
+
+        logs.check(settings)
         self.wsgi()
         complain("the configuration is valid and the application loads")
         return ExitCode.OK
