@@ -259,13 +259,19 @@ def test_what_comes_while_the_arbiter_boots_ends_nothing_and_is_obeyed_later() -
         server.end()
 
 
-def test_the_first_process_of_a_container_is_stopped_while_it_loads(tmp_path: Path) -> None:
-    """What it has no handler for is not delivered to it: `docker stop` would wait in vain, and then kill."""
+def container() -> list[str]:
+    """What a command is to begin with so that it is the first process of a container."""
     prefix = [need("unshare"), "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]
     possible = subprocess.run([*prefix, "true"], capture_output=True, text=True, check=False)
     if possible.returncode:
         assert not (os.environ.get("CI") and os.geteuid() == 0), possible.stderr
         pytest.skip(f"no namespaces here: {possible.stderr}")
+    return prefix
+
+
+def test_the_first_process_of_a_container_is_stopped_while_it_loads(tmp_path: Path) -> None:
+    """What it has no handler for is not delivered to it: `docker stop` would wait in vain, and then kill."""
+    prefix = container()
     (tmp_path / "application.py").write_text(
         "import time\nopen('loads', 'w').close()\nfor _ in range(3000):\n    time.sleep(0.01)\n"
     )
@@ -277,6 +283,32 @@ def test_the_first_process_of_a_container_is_stopped_while_it_loads(tmp_path: Pa
         arbiter.terminate()
         assert outer.wait(10) == 0
         assert not (tmp_path / "pid").exists()
+    finally:
+        for process in (*psutil.Process(outer.pid).children(), outer) if outer.poll() is None else ():
+            process.kill()
+        outer.wait()
+
+
+def test_the_first_process_of_a_container_is_not_upgraded(tmp_path: Path) -> None:
+    """The kernel ends its successor with it: the log said that all went well, and nothing served any more."""
+    prefix = container()
+    options = ["--error-logfile", "log", "--bind", "unix:socket"]
+    server = [sys.executable, "-m", "threadcorn", *options, "tests.kit.apps:hello"]
+    outer = subprocess.Popen([*prefix, *server], cwd=tmp_path, env=environment())
+
+    def logged(text: str) -> None:
+        assert text in (tmp_path / "log").read_text()
+
+    try:
+        eventually((tmp_path / "socket").exists)
+        eventually(lambda: logged("All workers are ready"))
+        [arbiter] = psutil.Process(outer.pid).children()
+        arbiter.send_signal(signal.SIGUSR2)
+        eventually(lambda: logged("Upgrade failed, we serve on: it would end with us"))
+        with connect(f"unix:{tmp_path}/socket") as client:
+            assert client.get("/").status == 200
+        arbiter.terminate()
+        assert outer.wait(10) == 0
     finally:
         for process in (*psutil.Process(outer.pid).children(), outer) if outer.poll() is None else ():
             process.kill()

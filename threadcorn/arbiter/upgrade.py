@@ -108,6 +108,11 @@ class Upgrade:
         if self.before is not None and not self.before.gone:
             self._tell(e.SuccessorFailed("our predecessor has not left yet"))
             return
+        if os.getpid() == 1:
+            # The kernel ends all of a container with its first process: nothing would serve any more.
+            why = "it would end with us, as all of a container does with its first process"
+            self._tell(e.SuccessorFailed(why))
+            return
         try:
             news, theirs_news = os.pipe()
             ours, theirs = socket.socketpair()
