@@ -130,8 +130,10 @@ def test_everybody_is_reaped_also_grandchildren_that_became_ours(monkeypatch):
 
 
 def test_alive():
-    """We are, and what was reaped is not."""
+    """We are, and what has ended is not, whether it was reaped or not."""
     child = spawn.fork(lambda: 0)
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert not spawn.is_alive(child.pid)
     waited(child)
     assert spawn.is_alive(os.getpid())
     assert spawn.is_alive(1)

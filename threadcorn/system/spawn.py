@@ -156,14 +156,19 @@ def kill(child: Child, number: Sig) -> bool:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether there is such a process, of whomever."""
+    """Whether there is such a process, of whomever. One that has ended and that nobody has reaped is none: it
+    may stay for ever in a container whose first process does not reap."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         pass  # somebody else's
-    return True
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b") ")[2][:1] not in (b"Z", b"X")
+    except OSError:
+        return True  # no /proc here, or it has gone meanwhile
 
 
 def become(user: int | None, group: int | None, *, initgroups: bool) -> None:
