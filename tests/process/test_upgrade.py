@@ -471,6 +471,19 @@ def test_an_admin_door_that_is_given_up_leaves_no_file() -> None:
         server.end()
 
 
+def test_the_lost_file_of_a_door_is_made_anew() -> None:
+    """threadcornctl would find no server there, until a restart."""
+    with Line("--admin-bind", "unix:admin", "--control-socket", "control") as server:
+        for name in ("admin", "control"):
+            (server.directory / name).unlink()
+        server.upgrade()
+        assert server.get("/livez", address=f"unix:{server.directory}/admin").status == 200
+        assert (server.directory / "control").is_socket()
+        server.end()
+        assert not (server.directory / "admin").exists()
+        assert not (server.directory / "control").exists()
+
+
 def test_a_successor_that_fails_leaves_no_door() -> None:
     """What it had opened to answer at some day would be a socket file that refuses, for ever."""
     with Line(config="admin_bind = 'unix:one'") as server:

@@ -70,7 +70,7 @@ class Operations:
         self._borrowed = set(inherited)
         if settings.admin_bind is not None:
             name = f"Admin address {settings.admin_bind}"
-            door = Doorway.adopt(inherited[name]) if name in inherited else open_admin(settings.admin_bind)
+            door = self._inherit(name, inherited) or open_admin(settings.admin_bind)
             self._doors.append((name, door, Exporter(self.view)))
             self._log.info("Admin address: %s", door.name)
             if door.everywhere:
@@ -81,8 +81,7 @@ class Operations:
                 )
         if settings.control_socket is not None:
             name = f"Control socket {settings.control_socket}"
-            known = name in inherited
-            door = Doorway.adopt(inherited[name]) if known else open_private(settings.control_socket)
+            door = self._inherit(name, inherited) or open_private(settings.control_socket)
             self._doors.append((name, door, self.control))
             self._log.info("Control socket: %s", door.name)
         mine = {name for name, _, _ in self._doors}
@@ -98,6 +97,16 @@ class Operations:
                 # Metrics are not worth a site that does not start because a name server is away.
                 reason = error.strerror or error
                 self._log.error("Nothing is sent to statsd_host %s: %s", settings.statsd_host, reason)
+
+    def _inherit(self, name: str, inherited: Mapping[str, int]) -> Doorway | None:
+        if name not in inherited:
+            return None
+        door = Doorway.adopt(inherited[name])
+        if not door.hidden:
+            return door
+        self._borrowed.discard(name)
+        self._given_up.append(door)
+        return None
 
     def take_doors(self) -> None:
         """Answer at them from now on. At those that were given up clients would connect to nobody."""

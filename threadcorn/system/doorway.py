@@ -45,6 +45,11 @@ class Doorway:
         """Whether it is open on every network of the machine."""
         return self.sock.family != socket.AF_UNIX and self.sock.getsockname()[0] in ("0.0.0.0", "::")
 
+    @property
+    def hidden(self) -> bool:
+        """Whether it is a unix socket whose file is gone: nobody finds the way to it."""
+        return self.sock.family == socket.AF_UNIX and self.path is None
+
     def close(self) -> None:
         """Close it, and remove its file unless somebody else has put one there."""
         self.sock.close()
