@@ -23,8 +23,8 @@ from threadcorn.policy.parcel import LARGEST, Parcel, pack, unpack
 from threadcorn.system.berths import Berth
 from threadcorn.worker.announcement import Announcement
 from threadcorn.worker.connection import Connection, Phase
-from threadcorn.worker.intake import Head
 from threadcorn.worker.neighbours import Neighbours, Sibling
+from threadcorn.worker.partial import Head
 from threadcorn.worker.reactor import Reactor
 
 __all__ = ["Handover", "parcel_of"]
