@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -29,6 +30,16 @@ def pool() -> Iterator[Pool]:
     world._reactor.poller.close()
     for fd in (world._reactor._bell_reader(), world._attention_r, world._attention_w):
         os.close(fd)
+
+
+@contextmanager
+def client(pool: Pool) -> Iterator[tuple[Connection, socket.socket]]:
+    """A connection that nobody watches yet, and its other end."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        yield Connection(ours, "127.0.0.1", "40000", 0, pool.reactor), theirs
 
 
 def read_ahead(pool: Pool, count: int) -> list[Any]:
@@ -79,11 +90,8 @@ def test_what_was_read_is_run_before_what_comes_later_also_by_a_leader_that_read
     Or a probe was read among those that were refused. While the queue stands, nobody else looks for them."""
     leader = pool.leader
     assert isinstance(leader, PoolThread)
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        ours.setblocking(False)
+    with client(pool) as (conn, theirs):
         theirs.sendall(b"GET /read HTTP/1.1\r\nHost: test\r\n\r\n")
-        conn = Connection(ours, "127.0.0.1", "40000", 0, pool.reactor)
         pool.reactor.add(conn, 1e9)
         pool.reactor.ready.append((conn.fd, 0))
         work = pool.take(leader)
@@ -110,11 +118,7 @@ def test_a_leader_that_has_lost_the_lead_keeps_no_answer(pool: Pool) -> None:
     """Its request may go on for long behind an answer that is complete."""
     leader = pool.leader
     assert isinstance(leader, PoolThread)
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        ours.setblocking(False)
-        theirs.setblocking(False)
-        conn = Connection(ours, "127.0.0.1", "40000", 0, pool.reactor)
+    with client(pool) as (conn, theirs):
         sink = leader.outgoing.sink(conn)
         pool.take_lead_from(leader, 5)
         sink.write_last(b"complete")
@@ -126,10 +130,7 @@ def test_who_was_refused_on_arrival_does_not_count_the_wait_for_accept_again(poo
     """It would be refused once more, without having waited."""
     leader = pool.leader
     assert isinstance(leader, PoolThread)
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        ours.setblocking(False)
-        conn = Connection(ours, "127.0.0.1", "40000", 0, pool.reactor)
+    with client(pool) as (conn, theirs):
         conn.accept_wait = 5.0
         pool.reactor.add(conn, 1e9)
         theirs.sendall(b"GET /first HTTP/1.1\r\nHost: test\r\n\r\n")
@@ -141,3 +142,24 @@ def test_who_was_refused_on_arrival_does_not_count_the_wait_for_accept_again(poo
         work = pool.take(leader)
         assert work is not None
         assert work[2] == pool.reactor.batch
+
+
+def test_probes_that_have_waited_say_nothing_of_how_much_can_be_served(pool: Pool) -> None:
+    """They are let in without bound, and quick: a row of them, and the next ones let in were far too many."""
+    admission = pool.admission
+    admission._probes = frozenset({"/alive"})
+    leader = pool.leader
+    assert isinstance(leader, PoolThread)
+    with client(pool) as (conn, _):
+        conn.token.acquire()
+        finished = 0
+        admission.look(1.0, 10, lambda: finished, 1)
+        for path in ("/slow", *["/alive"] * 20, "/slow"):
+            conn.rest = f"GET {path} HTTP/1.1\r\nHost: test\r\n\r\n".encode()
+            request = pool.intake.read(conn, leader.parsers)
+            assert request is not None
+            assert admission.turn(conn, request, 0, 0) is None
+            finished += 1
+        admission.look(2.0, 10, lambda: finished, 1)
+    assert admission._flow is not None
+    assert admission._flow.served == 2

@@ -51,7 +51,9 @@ class Admission:
         self._policy = Patience(limits.queue_timeout, limits.queue_target)
         self._probes = limits.probe_paths
         self.last_empty = reactor.now
-        self.turned_away = 0  # of what pool threads have ended, what they did not run
+        #: Of what pool threads have ended, what says nothing of how much they can run: what was not run, and
+        #: probes that had waited. Those are let in without bound, and quick.
+        self._aside = 0
         self._window: tuple[float, int, int] | None = None  # see `_measure`
         self._flow: Flow | None = None
         # Requests served in a second, in the latest windows. The best of them counts: one in which others had
@@ -87,7 +89,7 @@ class Admission:
         """Compare what came with what was served, once enough was served to tell."""
         if self._window is not None and standing - self._window[0] < WINDOW:
             return  # adding up what all threads have finished costs as much as a small request
-        served = finished() - self.turned_away
+        served = finished() - self._aside
         # Whatever came is in the queue still, was served, or was not.
         came = queued + served + sum(self.shed.values())
         if self._window is None:
@@ -146,6 +148,13 @@ class Admission:
             self._reactor.close(conn)
             return ""
         return self.refuse(conn, request)
+
+    def turn(self, conn: Connection, request: Request, since: int, now: int) -> str | None:
+        """The same for a request that has waited and whose turn it is."""
+        outcome = self.turn_away(conn, request, since, now)
+        if outcome is not None or request.environ["PATH_INFO"] in self._probes:
+            self._aside += 1
+        return outcome
 
     def refuse(self, conn: Connection, request: Request) -> str:
         """503, prepared. The caller owns the connection; answers the outcome."""

@@ -402,10 +402,7 @@ class Pool:
             conn.accept_wait = 0.0
         if now >= reactor.next_poll:
             self.poll(seat, 0)
-        outcome = self.admission.turn_away(conn, request, since, now)
-        if outcome is not None:
-            self.admission.turned_away += 1
-        return outcome
+        return self.admission.turn(conn, request, since, now)
 
     def expire(self, now: int) -> None:
         """Refuse what has been in `waiting` for too long: the caretaker, while all threads are busy."""

@@ -102,12 +102,10 @@ class PoolThread(threading.Thread, Seat):
         conn.since = since
         outcome = None
         if now - since > min(ASK_AFTER, admission.patience_ns):
-            outcome = admission.turn_away(conn, request, since, now)
+            outcome = admission.turn(conn, request, since, now)
         if outcome is None:
             run = self._measured if sampled else self.pool.service.run
             outcome = run(conn, request, outgoing)
-        else:
-            admission.turned_away += 1
         desk.end(outcome)
         self.in_app = 0
         if outgoing is not None and outgoing.left:
