@@ -13,6 +13,8 @@ from threadcorn.app.loader import load
 from threadcorn.errors import BootError, ExitCode, explain, traceback_text
 
 SITE = """
+    import functools
+
     def application(environ, start_response):
         start_response("200 OK", [])
         return [b"application"]
@@ -32,6 +34,26 @@ SITE = """
 
     def make_app(config=None, testing=False):
         return Thing("made")
+
+    def of_one_request(view):
+        @functools.wraps(view)
+        def wrapped(*args):
+            return [view(args[-2])]
+        return wrapped
+
+    @of_one_request
+    def werkzeugs(request):
+        return b"wrapped"
+
+    def configured(make):
+        @functools.wraps(make)
+        def wrapped():
+            return make({"name": "configured"})
+        return wrapped
+
+    @configured
+    def make_configured(config):
+        return Thing(config["name"])
 
     def raises():
         raise TypeError("from inside")
@@ -84,6 +106,8 @@ def answer(target: str) -> bytes:
         ("tcsite:create_app()", b"made 1"),
         ("tcsite:create_app('x', n=3)", b"x 3"),
         ('tcsite:Thing("y")', b"y 1"),
+        ("tcsite:werkzeugs", b"wrapped"),
+        ("tcsite:make_configured()", b"configured 1"),
     ],
 )
 @pytest.mark.usefixtures("module")

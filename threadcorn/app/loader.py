@@ -201,7 +201,7 @@ def _call_factory(target: str, factory: Any, expression: str, call: ast.Call) ->
             "If it is the application itself, leave the parentheses out.",
         )
     try:
-        signature = inspect.signature(factory)
+        signature = _signature(factory)
     except (TypeError, ValueError):
         signature = None  # a C function does not always tell
     if signature is not None:
@@ -215,6 +215,12 @@ def _call_factory(target: str, factory: Any, expression: str, call: ast.Call) ->
                 f"Its signature is {expression.partition('(')[0]}{signature}.",
             )
     return factory(*args, **kwargs)
+
+
+def _signature(found: Any) -> inspect.Signature:
+    """As it can be called. What `functools.wraps` has wrapped may take something else: werkzeug's
+    `Request.application` makes an application of a function of one request."""
+    return inspect.signature(found, follow_wrapped=False)
 
 
 def _check_callable(target: str, found: Any, name: str) -> None:
@@ -231,7 +237,7 @@ def _check_callable(target: str, found: Any, name: str) -> None:
         _fail(target, f"{name} is asynchronous (ASGI); threadcorn serves WSGI applications", ASGI_HINT)
     if not inspect.isfunction(found):
         return
-    signature = inspect.signature(found)
+    signature = _signature(found)
     factory = f"Is it a factory? Then write {target.partition(':')[0]}:{found.__name__}()."
     try:
         signature.bind({}, None)
