@@ -123,6 +123,55 @@ def test_a_signal_for_a_child_of_the_application_is_not_the_workers() -> None:
         assert "Worker draining" not in server.log
 
 
+EXECUTES = """
+import signal, subprocess
+
+def trapped(name):
+    trap = f"trap 'echo trapped; exit' {name}; echo ready; read line; echo missed"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(["sh", "-c", trap], text=True, **pipes) as script:
+        script.stdout.readline()
+        script.send_signal(signal.Signals["SIG" + name])
+        return name + " " + script.communicate("\\n")[0].strip()
+
+names = "HUP", "USR1", "USR2", "TTIN", "WINCH"
+at_import = [trapped(name) for name in names]
+
+def app(environ, start):
+    start("200 OK", [])
+    return ["; ".join(at_import + [trapped(name) for name in names]).encode()]
+"""
+
+
+def test_a_script_of_the_application_can_trap_what_the_worker_ignores() -> None:
+    """What is ignored stays ignored through execve(2), and a shell cannot change that."""
+    with ServerProcess(source=EXECUTES) as server:
+        assert server.get("/").text.split("; ") == 2 * [
+            f"{name} trapped" for name in ("HUP", "USR1", "USR2", "TTIN", "WINCH")
+        ]
+
+
+ALL_AT_ONCE = """
+import os, signal
+
+ignored = {signal.Signals["SIG" + name] for name in ("HUP", "USR1", "USR2", "TTIN", "TTOU", "WINCH")}
+before = signal.pthread_sigmask(signal.SIG_BLOCK, ignored)
+for number in ignored:
+    os.kill(os.getpid(), number)
+signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+def app(environ, start):
+    start("200 OK", [])
+    return [b"alive"]
+"""
+
+
+def test_signals_that_come_all_at_once_while_the_application_is_loaded_end_nobody() -> None:
+    """They need room: see threadcorn/system/altstack.py."""
+    with ServerProcess(source=ALL_AT_ONCE) as server:
+        assert server.get("/").text == "alive"
+
+
 @pytest.mark.parametrize("options", [(), ("--preload",)])
 def test_a_signal_with_a_handler_of_the_applications_is_the_applications(options) -> None:
     """A profiler's, a timer's: in worker and arbiter the handler runs, and nothing else happens."""

@@ -98,8 +98,8 @@ def test_a_booting_child_ignores_what_is_not_for_it():
     def live() -> int:
         signals.become_child()
         os.write(told, b"!")
-        signal.pause()
-        return 0
+        while True:
+            signal.pause()
 
     child = spawn.fork(live)
     os.read(ready, 1)

@@ -125,7 +125,7 @@ class Upgrade:
         program: Program = server.app.program()
 
         def live() -> int:
-            signals.become_child()
+            signals.become_child(executes_us=True)
             premises.leave_to_parent()
             hooks.call(self._log, "pre_exec", server.settings.pre_exec, server)
             inherit.let_through(fds)

@@ -209,16 +209,21 @@ def restore(mask: Iterable[int]) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def become_child() -> None:
+def become_child(*, executes_us: bool = False) -> None:
     """In a forked child, signals still blocked: make every inherited disposition harmless, then unblock.
 
-    Until the worker installs its own reader, a signal to stop ends it by default action, and the others are
-    ignored, so that an early HUP or USR1 to the whole process group does not kill a booting worker.
+    Until the worker installs its own reader, a signal to stop ends it by default action, and the others do
+    nothing, so that an early HUP or USR1 to the whole process group does not kill a booting worker. They have
+    a handler for that: what the application executes would go on ignoring what we ignore, and a shell script
+    cannot even set a trap for it. `executes_us`: what this child executes is meant to ignore them.
     """
     signal.set_wakeup_fd(-1)
+    nothing = signal.SIG_IGN if executes_us else _handler
     for row in TABLE.values():
         ignored = row.number in WORKER_IGNORED or row.worker is Order.REOPEN_LOGS
-        signal.signal(row.number, signal.SIG_IGN if ignored else signal.SIG_DFL)
+        signal.signal(row.number, nothing if ignored else signal.SIG_DFL)
+        if ignored:
+            signal.siginterrupt(row.number, False)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 

@@ -39,6 +39,7 @@ from threadcorn.messages import (
 from threadcorn.policy.cells import ACCEPT_ERRORS, HANDED_OVER, RECEIVED, RINGS, TAKEN, WorkerState
 from threadcorn.policy.concurrency import Tuning
 from threadcorn.settings import Settings
+from threadcorn.system import altstack
 from threadcorn.system.cpus import capacity, usable_cpus
 from threadcorn.system.poller import Waiter
 from threadcorn.system.signals import Sig, SignalReader
@@ -105,6 +106,7 @@ class Worker:
         # Off first: enabled in the arbiter, it would believe in handlers that the fork has taken off.
         faulthandler.disable()
         faulthandler.enable(for_stacks(self._log), all_threads=True)
+        altstack.widen()
         self._telemetry.state(WorkerState.BOOTING)
         self._channel.send(Hello(os.getpid()))
         part_at_fork(boot.berths, boot.groups)
