@@ -120,6 +120,13 @@ def test_loads_from_a_package(module: Callable[[str, str], None]) -> None:
     assert answer("tcpackage.wsgi:app") == b"app 1"
 
 
+@pytest.mark.parametrize("name", ["tc-hyphen", "tchyphen.my-wsgi", "2tc"])
+def test_loads_a_file_whose_name_is_no_name_of_pythons(module: Callable[[str, str], None], name: str) -> None:
+    """gunicorn does, and the hint was the same words once more."""
+    module(name, SITE)
+    assert answer(f"{name}:app") == b"app 1"
+
+
 @pytest.mark.parametrize(
     ("target", "what", "hint"),
     [
@@ -130,6 +137,7 @@ def test_loads_from_a_package(module: Callable[[str, str], None]) -> None:
         ("./tcsite.py:app", "is not the name of a module", "Did you mean tcsite:app?"),
         ("tcsite :app", "'tcsite ' is not the name of a module", "Did you mean tcsite:app?"),
         (":app", "'' is not the name of a module", "Write MODULE:APP"),
+        ("tc-site:app", "there is no module 'tc-site' in /", "Did you mean tcsite?"),
         ("tcsit:app", "there is no module 'tcsit' in /", "Did you mean tcsite?"),
         ("tcsite.sub:app", "there is no module 'tcsite.sub' in package tcsite", "--pythonpath"),
         ("tcnowhere.sub:app", "there is no module 'tcnowhere'", "--chdir"),

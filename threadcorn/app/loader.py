@@ -76,7 +76,8 @@ def _fail(target: str, what: str, hint: str) -> NoReturn:
 
 
 def _check_spelling(target: str, module: str) -> None:
-    if re.fullmatch(r"[^\W0-9]\w*(\.[^\W0-9]\w*)*", module):
+    # A hyphen is in no name of Python's, but a file may have one, and can be imported by its text.
+    if re.fullmatch(r"\w[\w-]*(\.\w[\w-]*)*", module):
         # "mod.py" is a spelling of module py in package mod; if that package is not there, a file was meant.
         if not module.endswith(".py") or not os.path.isfile(module):
             return
