@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,18 @@ def test_check_config_loads_the_application(site: Path, module: str) -> None:
     done = run_cli("--check-config", "tcapp:app", cwd=site, module=module)
     assert (done.code, done.out) == (0, "")
     assert done.err == "threadcorn: the configuration is valid and the application loads\n"
+
+
+def test_a_check_that_is_interrupted_has_not_passed(site: Path) -> None:
+    ctrl_c = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nsignal.pause()\n"
+    (site / "tcinterrupted.py").write_text(ctrl_c)
+    # What a shell starts in the background, this test for one, ignores Ctrl-C, and its children with it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        done = run_cli("--check-config", "tcinterrupted:app", cwd=site)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (done.code, done.out, done.err) == (130, "", "")
 
 
 def test_version_and_help_need_no_valid_configuration(site: Path) -> None:

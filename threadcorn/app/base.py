@@ -172,7 +172,11 @@ class BaseApplication:
             settings = self._finished()
             loader.check_modules()  # a config file, too, can have patched them
             if settings.check_config or settings.print_config:
-                sys.exit(self._check(settings))
+                try:
+                    code = self._check(settings)
+                except KeyboardInterrupt:
+                    code = 130  # as the shell has it for SIGINT: 0 would say that the check had passed
+                sys.exit(code)
             self._surroundings.change_directory(settings, self._home())
             inheritance = self._inheritance()
             from threadcorn.system.daemon import fill_standard
