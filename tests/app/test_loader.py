@@ -215,6 +215,13 @@ def test_the_applications_own_exception_keeps_its_traceback_without_our_frames(
     )
 
 
+def test_an_attribute_error_inside_a_property_is_the_applications(module: Callable[[str, str], None]) -> None:
+    """It was told as if the property were not there, with its own name as the suggestion."""
+    module("tcproperty", "class Site:\n    app = property(lambda self: self.missing)\nsite = Site()\n")
+    with pytest.raises(AttributeError, match="missing"):
+        load("tcproperty:site.app")
+
+
 @pytest.mark.usefixtures("module")
 def test_a_type_error_inside_the_factory_is_the_applications() -> None:
     with pytest.raises(TypeError, match="from inside") as caught:

@@ -162,6 +162,8 @@ def _lookup(target: str, module: ModuleType, names: list[str], *, colon: bool) -
         try:
             found = getattr(found, name)
         except AttributeError:
+            if name in dir(found):
+                raise  # a property that is there; what it lacks is the application's to tell
             break
         path = f"{path}.{name}"
     else:
