@@ -195,26 +195,6 @@ def test_a_pid_file_never_takes_the_place_of_a_device(site: Path) -> None:
     assert (site / "pipe").is_fifo()
 
 
-@pytest.mark.parametrize(
-    ("option", "value", "said"),
-    [
-        ("--bind", "unix:nowhere/socket", "bind: the directory nowhere does not exist"),
-        ("--admin-bind", "unix:nowhere/socket", "admin_bind: the directory nowhere does not exist"),
-        ("--control-socket", "nowhere/socket", "control_socket: the directory nowhere does not exist"),
-        ("--control-socket", "x" * 150, "control_socket: 'unix:xxx"),
-    ],
-)
-def test_where_a_unix_socket_cannot_be_is_told_by_the_check(
-    site: Path, option: str, value: str, said: str
-) -> None:
-    done = run_cli(option, value, "--check-config", "tcapp:app", cwd=site)
-    assert done.code == 2, done.err
-    assert said in done.err
-    # There it may be made when the server starts.
-    (site / "threadcorn.conf.py").write_text("def on_starting(server): pass\n")
-    assert run_cli(option, value, "--check-config", "tcapp:app", cwd=site).code == 0
-
-
 def test_a_config_file_imports_what_lies_beside_the_application(site: Path) -> None:
     """The console script's own directory is the first of Python's path, not the one where we start."""
     (site / "tcmine.py").write_text("number = 3\ndef forked(server, worker): pass\n")

@@ -53,27 +53,6 @@ def _addresses(settings: Settings) -> Iterator[Problem]:
             yield "admin_bind", f"admin_{error}"
 
 
-def _sockets(settings: Settings) -> Iterator[Problem]:
-    """A start tells this itself, when `on_starting` has had its chance to make the directory."""
-    if not (settings.check_config or settings.print_config) or settings.on_starting is not None:
-        return
-    named = [("bind", text) for text in settings.bind]
-    if settings.admin_bind is not None:
-        named.append(("admin_bind", settings.admin_bind))
-    if settings.control_socket is not None:
-        named.append(("control_socket", f"unix:{settings.control_socket}"))
-    for name, text in named:
-        try:
-            address = addresses.parse(text)
-        except ConfigError as error:
-            if name == "control_socket":
-                yield name, f"{name}: {str(error).removeprefix('bind ')}"
-            continue  # the others' are told already
-        folder = os.path.dirname(_seen_from_there(settings, address.path)) or "."
-        if address.kind is addresses.Kind.UNIX and not address.abstract and not os.path.isdir(folder):
-            yield name, f"{name}: the directory {folder} does not exist; make it, or name another path"
-
-
 def _access_log_format(settings: Settings) -> Iterator[Problem]:
     if settings.access_log_format == ACCESS_LOG_FORMAT:
         return
@@ -143,7 +122,6 @@ def _identity(settings: Settings) -> Iterator[Problem]:
 
 _CHECKS: tuple[Callable[[Settings], Iterator[Problem]], ...] = (
     _addresses,
-    _sockets,
     _access_log_format,
     _directories,
     _files,
