@@ -163,3 +163,29 @@ def test_probes_that_have_waited_say_nothing_of_how_much_can_be_served(pool: Poo
         admission.look(2.0, 10, lambda: finished, 1)
     assert admission._flow is not None
     assert admission._flow.served == 2
+
+
+def test_what_comes_while_a_pipelined_request_is_listed_is_read(pool: Pool) -> None:
+    """Its event is dropped, because the connection is to be looked at anyhow; but that look reads nothing."""
+    leader = pool.leader
+    assert isinstance(leader, PoolThread)
+    with client(pool) as (conn, theirs):
+        pool.reactor.add(conn, 1e9)
+        theirs.sendall(2 * b"GET /together HTTP/1.1\r\nHost: test\r\n\r\n")
+        pool.poll(leader, 0)
+        assert pool.take(leader) is not None
+        conn.token.release()
+        pool.reactor.ready.append((conn.fd, 0))  # for the second one, which has been read
+        theirs.sendall(b"GET /later HTTP/1.1\r\nHost: test\r\n\r\n")
+        pool.poll(leader, 0)
+        lines = []
+        while pool.reactor.ready:
+            work = pool.take(leader)
+            if work is None:
+                continue
+            lines.append(work[1].line)
+            conn.token.release()
+            if conn.again or conn.rest:
+                pool.push(conn.fd)
+                pool.poll(leader, 0)
+        assert lines == [b"GET /together HTTP/1.1", b"GET /later HTTP/1.1"]

@@ -52,6 +52,9 @@ class Intake:
         data = conn.rest
         if data:
             conn.rest = b""
+            # What came meanwhile raised an edge that was taken for the event which brought us here (see
+            # `Pool.poll`), and this reads nothing.
+            conn.again = True
         else:
             try:
                 data = conn.recv(FIRST)
