@@ -39,7 +39,7 @@ class Systemd:
         self._every = usec / 2e6
         self._next_food = 0.0
         # What systemd acts upon, in its order. Lost for want of room, READY would cost the service its life.
-        # Bounded: the socket may be gone.
+        # Bounded: systemd may never read again.
         self._owed: deque[str] = deque(maxlen=8)
         self._next_try = 0.0
 

@@ -173,15 +173,17 @@ def write_ready(fd: int, addresses: Iterable[str]) -> bool:
 
 
 def notify_systemd(path: str | None, *states: str, patience: float = 0.0) -> bool:
-    """sd_notify(3) without the library: one datagram. False without NOTIFY_SOCKET, or if it failed. A busy
-    systemd has a full queue: nobody waits for that unless there is `patience`."""
+    """sd_notify(3) without the library: one datagram. False: a busy systemd had no room for it, not
+    even after `patience` (seconds), and may have later. About one that is not there nothing can be done."""
     if not path:
-        return False
+        return True
     address = "\0" + path[1:] if path.startswith("@") else path
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
             sender.settimeout(patience)
             sender.sendto("\n".join(states).encode(), address)
-    except OSError:
+    except (BlockingIOError, TimeoutError):
         return False
+    except OSError:
+        pass
     return True

@@ -23,6 +23,7 @@ import socket
 import struct
 from collections.abc import Iterator
 
+from threadcorn.system.probe import open_descriptors
 from threadcorn.system.scoreboard import shared_memory
 
 __all__ = [
@@ -69,7 +70,7 @@ class Custody:
         self._limit = soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         # What slots own is open by now. Each worker has two more, and pages are for two in each slot: without
         # them nobody who leaves, or dies, could be replaced.
-        reserve = max(RESERVE, _opened() + pages + BESIDE)
+        reserve = max(RESERVE, (open_descriptors(os.getpid()) or 0) + pages + BESIDE)
         allowed = most + reserve if hard == resource.RLIM_INFINITY else min(most + reserve, hard)
         if soft != resource.RLIM_INFINITY and allowed > soft:
             resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
@@ -145,10 +146,3 @@ class Custody:
         """The end of the server."""
         self._receive.close()
         self._send.close()
-
-
-def _opened() -> int:
-    try:
-        return len(os.listdir("/proc/self/fd"))
-    except OSError:
-        return 0  # no /proc, or no descriptor to look with

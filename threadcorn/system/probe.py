@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Machine", "Probe", "Usage", "descriptor_limit", "machine"]
+__all__ = ["Machine", "Probe", "Usage", "descriptor_limit", "machine", "open_descriptors"]
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -48,7 +48,7 @@ class Probe:
         """The cheap readings: 140 microseconds."""
         usage: Usage | None = _try(self._cheap)
         if usage is None:
-            return Usage(rss=_rss(self.pid), fds=_fds(self.pid))
+            return Usage(rss=_rss(self.pid), fds=open_descriptors(self.pid))
         return usage
 
     def _cheap(self) -> Usage:
@@ -100,7 +100,8 @@ def _rss(pid: int) -> int | None:
     return int(fields[1]) * _PAGE if len(fields) > 1 and fields[1].isdigit() else None
 
 
-def _fds(pid: int) -> int | None:
+def open_descriptors(pid: int) -> int | None:
+    """How many descriptors a process has; None where that is not told."""
     try:
         return len(os.listdir(f"/proc/{pid}/fd"))
     except OSError:

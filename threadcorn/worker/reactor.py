@@ -326,12 +326,13 @@ class Reactor:
             if now - since >= self.limits.write_timeout:
                 if conn.broken:
                     return now + self.look_every
-                if conn.taken(out) - sent < max(1, self.limits.write_min_rate * (now - since)):
+                so_far = conn.taken(out)
+                if so_far - sent < max(1, self.limits.write_min_rate * (now - since)):
                     self.timed_out += 1
                     conn.cut()
                     self.ready.append((conn.fd, 0))
                     return now + self.look_every
-                conn.mark = (now, conn.taken(out))
+                conn.mark = (now, so_far)
             return conn.mark[0] + self.limits.write_timeout
         if conn.phase is Phase.RUNNING or conn.phase is Phase.FLUSHING:
             return now + self.look_every
